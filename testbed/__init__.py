@@ -1,0 +1,1 @@
+"""A simulated IoT testbed and traffic emulator."""

@@ -1,0 +1,134 @@
+"""A device model: who the device is on the network, and its list of habits.
+
+One YAML file in ``device_models/`` per device. Parameters of the habits are in
+`testbed.models.habits`; each block names the source of its numbers under ``sources``.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, SerializeAsAny, StringConstraints
+
+from testbed.models.base import Model, Name, Sources
+from testbed.models.units import Duration
+
+Oui = Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{2}:){2}[0-9a-f]{2}$")]
+
+
+class TcpStack(Model):
+    """What the device's kernel does by itself on TCP."""
+
+    window: int = Field(29200, ge=536, le=65535)
+    """Receive window of the SYN, bytes."""
+    window_scale: int | None = Field(7, ge=0, le=14)
+    """Window scale option; null leaves it out."""
+    timestamps: bool = True
+    sack: bool = True
+    mss: int = Field(1460, ge=536, le=1460)
+    syn_timeout: Duration = "1s"
+    """First SYN retransmission time; each further one doubles it (RFC 6298 §2.1)."""
+    syn_retries: int = Field(6, ge=0, le=10)
+    min_rto: Duration = "200ms"
+    max_rto: Duration = "120s"
+    data_retries: int = Field(15, ge=1, le=20)
+    """Retransmissions of unacknowledged data before the connection is given up."""
+    delayed_ack: Duration = "40ms"
+    initial_window: int = Field(10, ge=1, le=64)
+    """Initial congestion window in segments."""
+    sources: Sources = {}
+
+
+class Link(Model):
+    """How the device reaches the router."""
+
+    medium: Literal["ethernet", "wifi", "zigbee", "bluetooth"]
+    through: Name | None = None
+    """The device that speaks IP for this one (its hub or phone); null for IP devices."""
+    delay: Duration = "1ms"
+    """One-way delay between device and router."""
+    associate: Duration = "2s"
+    """Time from power-on (or from the network's return) to carrier or association."""
+    open_wifi_after: Duration | None = None
+    """After its own network was gone this long, join an open Wi-Fi if there is one; null never."""
+    drops_after: Duration = "0s"
+    """How long the network must be gone until the device takes its interface down."""
+    sources: Sources = {}
+
+
+class Dhcp(Model):
+    """What the device's DHCP client says about itself."""
+
+    hostname: str | None = None
+    """Option 12."""
+    vendor_class: str | None = None
+    """Option 60."""
+    parameters: tuple[int, ...] = (1, 3, 6, 15, 28)
+    """Option 55, in order."""
+    client_id: bool = True
+    """Send option 61 (hardware type and MAC)."""
+    max_size: int | None = None
+    """Option 57."""
+    pad_to: int = Field(300, ge=240, le=576)
+    """Least length of the BOOTP message (RFC 1542 wants 300)."""
+    sources: Sources = {}
+
+
+class Paper(Model):
+    """The device's row of Table 1."""
+
+    number: int | None = None
+    security: Literal["S", "S,I"] | None = None
+    protocols: tuple[str, ...] = ()
+    mean_bytes_per_s: float | None = None
+    """Table 1's average bandwidth; null where the paper has none."""
+    in_statistics: bool = True
+    """One of the eight devices of the paper's traffic statistics."""
+
+
+class Habit(Model):
+    """Base of the parameters of a habit; each subclass belongs to one behaviour."""
+
+    behaviour: str
+    name: Name
+    """Names the task: its random stream and its label."""
+    thread: Name | None = None
+    """Firmware thread: habits on one thread wait for each other's lookups."""
+    requires: tuple[Name, ...] = ()
+    """Facts on the device's board that must be true before each round."""
+    sources: Sources = {}
+
+
+class Port(Model):
+    """A port on which the device itself answers."""
+
+    port: int = Field(ge=1, le=65535)
+    service: Name
+    """Kind of service, as `testbed.services` registers it."""
+    options: dict[str, Any] = {}
+
+
+class DeviceModel(Model):
+    """Everything the testbed knows of a device."""
+
+    name: Name
+    title: str
+    vendor: str
+    hub_or_sensor: Literal["H", "S", "phone"]
+    """The paper's class: Hub finds and controls others, Sensor talks straight to the cloud."""
+    oui: Oui | None = None
+    """First three octets of its MAC; null for devices without IP."""
+    energy_w: float | None = None
+    """Mean power in watts; null where battery powered or not known."""
+    link: Link
+    ttl: int = Field(64, ge=1, le=255)
+    tcp: TcpStack = TcpStack()
+    dhcp: Dhcp | None = Dhcp()
+    paper: Paper = Paper()
+    boot: Duration = "5s"
+    """Time from power-on until the habits start."""
+    listens: tuple[Port, ...] = ()
+    habits: tuple[SerializeAsAny[Habit], ...] = ()
+    limits: tuple[str, ...] = ()
+    """What the model does not reproduce yet, in words."""
+    sources: Sources = {}

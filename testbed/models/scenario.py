@@ -1,0 +1,129 @@
+"""A scenario: when the network is disrupted, and which spans of time are the paper's states."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from testbed.models.base import Model, Name
+from testbed.models.topology import Impairment
+from testbed.models.units import Duration, Share, Size
+
+
+class Internet(Model):
+    """The uplink is plugged or unplugged."""
+
+    action: Literal["internet"]
+    at: Duration
+    state: Literal["on", "off"]
+    how: Literal["auto", "silent", "known"] = "auto"
+    """How the router fails: `silent` forwards into the void, `known` answers that there is no
+    upstream; `auto` follows from the router: silent if it was up when the cable was pulled,
+    known after it booted without one."""
+
+
+class RouterPower(Model):
+    """The router is switched."""
+
+    action: Literal["router"]
+    at: Duration
+    state: Literal["on", "off"]
+
+
+class DevicePower(Model):
+    """A device is switched on, off, or off and on again."""
+
+    action: Literal["device"]
+    at: Duration
+    device: Name
+    state: Literal["on", "off", "restart"]
+    off_for: Duration = "10s"
+
+
+class ServiceDown(Model):
+    """A service of the fake Internet, or a DNS name, stops answering for a while."""
+
+    action: Literal["service_down"]
+    at: Duration
+    duration: Duration = Field(gt=0)
+    service: Name | None = None
+    """Name of a service in the topology, or `dns`/`ntp` for all of that kind."""
+    name: str | None = None
+    """A DNS name that stops resolving (the resolver answers SERVFAIL)."""
+    how: Literal["silent", "refused"] = "silent"
+
+
+class Impair(Model):
+    """Delay, loss or a rate limit on the WAN, or on one device's access link, for a while."""
+
+    action: Literal["impair"]
+    at: Duration
+    duration: Duration = Field(gt=0)
+    device: Name | None = None
+    """Null is the WAN."""
+    link: Impairment
+
+
+class Habits(Model):
+    """The device's own failure: protocols that it stops using (the D-Link's two-stage death)."""
+
+    action: Literal["fail"]
+    at: Duration
+    device: Name
+    habits: tuple[Name, ...] = ()
+    """Names of the habits that stop; empty stops them all."""
+
+
+class Stimulus(Model):
+    """Something happens to a device from outside the network."""
+
+    action: Literal["stimulus"]
+    at: Duration
+    device: Name
+    kind: Literal["used", "motion", "firmware", "join"]
+    """Someone uses it, it sees motion, its vendor releases a firmware, an operator joins it to
+    the home's network again."""
+    size: Size = 0
+    """Of the firmware."""
+    every: Duration | None = None
+    """Repeat with this period."""
+    times: int | None = Field(None, ge=1)
+    jitter: Share = 0.0
+
+
+Event = Annotated[
+    Internet | RouterPower | DevicePower | ServiceDown | Impair | Habits | Stimulus,
+    Field(discriminator="action"),
+]
+
+
+class State(Model):
+    """A named span of the scenario."""
+
+    name: Name
+    number: int | None = Field(None, ge=1, le=7)
+    """The paper's state number (Table 2)."""
+    device: Name | None = None
+    """The device it concerns, in state #7."""
+    begin: Duration
+    end: Duration
+
+
+class Scenario(Model):
+    """What happens, and when. All times count from the start of the capture."""
+
+    name: Name
+    title: str
+    topology: Name = "home"
+    begin: datetime
+    """Calendar time (UTC) at which the capture starts."""
+    duration: Duration = Field(gt=0)
+    warm_up: Duration = "30m"
+    """Time before the capture in which the devices already run."""
+    start: Literal["power-on", "stationary"] = "power-on"
+    """`power-on`: all devices are switched on together when the warm-up begins;
+    `stationary`: at random times within it, so that periods have random phases."""
+    states: tuple[State, ...] = ()
+    events: tuple[Event, ...] = ()

@@ -1,0 +1,140 @@
+"""A topology: devices on a LAN, the router, the WAN, and the fake Internet behind it."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv4Network
+from typing import Any, Literal
+
+from pydantic import Field
+
+from testbed.models.base import Model, Name, Sources
+from testbed.models.units import Duration, Rate, Share, Size
+
+
+class Impairment(Model):
+    """What a link does to packets, per direction."""
+
+    delay: Duration = 0
+    """One-way delay added to every packet."""
+    jitter: Duration = 0
+    """Uniform extra delay per exchange, 0 to this."""
+    loss: Share = 0.0
+    rate: Rate | None = None
+    """Rate limit; null is unlimited."""
+    burst: Size = "256kB"
+    """Token bucket depth: traffic below it is not delayed by the rate limit."""
+    queue: Duration = "1s"
+    """Longest wait for tokens; what would wait longer is dropped."""
+
+
+class DhcpServer(Model):
+    """The router's DHCP server."""
+
+    lease: Duration = "12h"
+    first: int = Field(100, ge=2, le=65000)
+    """Host number of the first address in the pool."""
+    size: int = Field(150, ge=1, le=65000)
+
+
+class DnsForwarder(Model):
+    """The router's DNS forwarder."""
+
+    upstream: Name = "isp_resolver"
+    """Service of the fake Internet that resolves for it."""
+
+
+class IgmpQuerier(Model):
+    """The router's IGMP querier on the LAN (RFC 2236 §8)."""
+
+    version: Literal[2, 3] = 2
+    interval: Duration = "125s"
+    max_response: Duration = "10s"
+
+
+class Router(Model):
+    """The home router."""
+
+    name: Name = "router"
+    mac: str = Field("20:4e:7f:00:00:01", pattern=r"^([0-9a-f]{2}:){5}[0-9a-f]{2}$")
+    lan: IPv4Network = IPv4Network("192.168.1.0/24")
+    address: IPv4Address = IPv4Address("192.168.1.1")
+    boot: Duration = "45s"
+    """Time from power-on until the LAN is up."""
+    wan_dhcp: Duration = "10s"
+    """Time after the uplink returns until a router that booted without it has an upstream."""
+    arp_failure: Duration = "3s"
+    """Time until an unanswered next hop makes it answer host unreachable (3 probes of 1 s)."""
+    dhcp: DhcpServer = DhcpServer()
+    dns: DnsForwarder = DnsForwarder()
+    igmp: IgmpQuerier | None = IgmpQuerier()
+    sources: Sources = {}
+
+
+class Place(Model):
+    """Where servers stand."""
+
+    name: Name
+    country: str = Field(pattern=r"^[A-Z]{2}$")
+    """ISO 3166-1 alpha-2."""
+    state: str | None = Field(None, pattern=r"^[A-Z]{2}$")
+    """US state, two letters."""
+    city: str = ""
+    latitude: float = Field(ge=-90, le=90)
+    longitude: float = Field(ge=-180, le=180)
+    delay: Duration
+    """One-way delay from the home's uplink to there."""
+
+
+class InternetService(Model):
+    """One kind of server of the fake Internet, at one or more addresses, under one or more names."""
+
+    name: Name
+    service: Name
+    """Kind of service, as `testbed.services` registers it (resolver, ntp, https, http, …)."""
+    names: tuple[str, ...] = ()
+    """DNS names that lead here."""
+    cname: str | None = None
+    """Canonical name the names are aliases of, as load balancers have."""
+    place: Name | None = None
+    """Physical place; servers at several places are given by `places` instead."""
+    places: tuple[Name, ...] = ()
+    """One address for each place."""
+    registry: str | None = Field(None, pattern=r"^[A-Z]{2}(-[A-Z]{2})?$")
+    """Country of the address block's registration where it differs from the place."""
+    addresses: int = Field(1, ge=1, le=64)
+    """How many addresses at each place."""
+    answers: int = Field(4, ge=1, le=16)
+    """How many addresses a DNS answer carries, rotated."""
+    ports: tuple[int, ...] = Field(min_length=1)
+    ttl: Duration = "60s"
+    """TTL of its DNS records."""
+    options: dict[str, Any] = {}
+    """Parameters of the service kind."""
+    sources: Sources = {}
+
+
+class HomeDevice(Model):
+    """A device in the topology."""
+
+    name: Name
+    model: Name
+    ip: IPv4Address | None = None
+    """Fixed lease; null lets the DHCP server derive it from the name."""
+    mac: str | None = Field(None, pattern=r"^([0-9a-f]{2}:){5}[0-9a-f]{2}$")
+    """Null derives it from the model's OUI and the name."""
+    through: Name | None = None
+    """For devices without IP: the device of this topology that speaks for it."""
+
+
+class Topology(Model):
+    """The whole network."""
+
+    name: Name
+    title: str
+    router: Router = Router()
+    wan: Impairment = Impairment()
+    open_wifi: bool = False
+    """A second, open Wi-Fi within reach (not captured), as the paper's institution had."""
+    devices: tuple[HomeDevice, ...]
+    places: tuple[Place, ...]
+    services: tuple[InternetService, ...]

@@ -1,0 +1,66 @@
+"""Quantities as people write them in YAML: ``6h``, ``90s``, ``1.5MB``, ``10Mbit/s``, ``20%``."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field
+
+_SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+_BYTES = {"B": 1, "kB": 1000, "MB": 10**6, "GB": 10**9, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
+_BITS_PER_S = {"bit/s": 1, "kbit/s": 10**3, "Mbit/s": 10**6, "Gbit/s": 10**9}
+_PARTS = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z/]+)")
+
+
+def _parse(text: Any, units: dict[str, float] | dict[str, int], example: str) -> float:
+    """Parse a sum of number-and-unit parts, such as ``1h30m``."""
+    if not isinstance(text, str):
+        raise ValueError(f"needs a unit, such as {example} (got {text!r})")
+    total, at = 0.0, 0
+    for match in _PARTS.finditer(text):
+        if match.start() != at or match[2] not in units:
+            break
+        total += float(match[1]) * units[match[2]]
+        at = match.end()
+    if at == 0 or text[at:].strip():
+        raise ValueError(f"cannot read {text!r}; write it like {example} (units: {', '.join(units)})")
+    return total
+
+
+def parse_duration(text: Any) -> float:
+    """Return seconds for ``250ms``, ``90s``, ``10m``, ``6h``, ``1d12h``, ``1w``; 0 needs no unit."""
+    return 0.0 if text == 0 else _parse(text, _SECONDS, "90s or 6h")
+
+
+def parse_size(text: Any) -> int:
+    """Return bytes for ``250B``, ``1.5kB``, ``4MB``, ``1MiB``."""
+    return 0 if text == 0 else round(_parse(text, _BYTES, "900B or 1.5MB"))
+
+
+def parse_rate(text: Any) -> float:
+    """Return bits per second for ``512kbit/s``, ``10Mbit/s``."""
+    return _parse(text, _BITS_PER_S, "10Mbit/s")
+
+
+def parse_share(text: Any) -> float:
+    """Return a fraction of one for ``20%`` (or a plain number from 0 to 1)."""
+    if isinstance(text, str) and text.strip().endswith("%"):
+        return float(text.strip()[:-1]) / 100
+    if isinstance(text, bool) or not isinstance(text, int | float):
+        raise ValueError(f"cannot read {text!r}; write it like 20% or 0.2")
+    return float(text)
+
+
+def _schema(pattern: str, example: str) -> Any:
+    return Field(json_schema_extra={"type": "string", "pattern": pattern, "examples": [example]})
+
+
+Duration = Annotated[float, BeforeValidator(parse_duration), _schema(r"^\s*(\d+(\.\d+)?\s*(us|ms|s|m|min|h|d|w)\s*)+$", "6h")]
+"""Seconds; in YAML a string with units."""
+Size = Annotated[int, BeforeValidator(parse_size), _schema(r"^\s*\d+(\.\d+)?\s*(B|kB|MB|GB|KiB|MiB|GiB)$", "1.5MB")]
+"""Bytes; in YAML a string with units."""
+Rate = Annotated[float, BeforeValidator(parse_rate), _schema(r"^\s*\d+(\.\d+)?\s*(k|M|G)?bit/s$", "10Mbit/s")]
+"""Bits per second; in YAML a string with units."""
+Share = Annotated[float, BeforeValidator(parse_share), Field(ge=0, le=1)]
+"""A fraction of one; in YAML ``20%`` or 0.2."""
