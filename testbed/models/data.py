@@ -47,7 +47,5 @@ def _folder(point: EntryPoint) -> Path:
 
 def places(kind: Kind, folders: tuple[Path, ...]) -> list[Path]:
     """Return the folders to search for a kind, in order: the user's, plug-ins', the shipped ones."""
-    own = [
-        folder / sub for folder in (*folders, *plugin_folders()) for sub in _SUBFOLDERS[kind]
-    ]
+    own = [folder / sub for folder in (*folders, *plugin_folders()) for sub in _SUBFOLDERS[kind]]
     return [*own, data_root() / _SUBFOLDERS[kind][0]]

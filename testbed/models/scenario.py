@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from testbed.models.base import Model, Name
 from testbed.models.topology import Impairment
 from testbed.models.units import Duration, Share, Size
+
+
+def _in_utc(when: datetime) -> datetime:
+    return when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
 
 
 class Internet(Model):
@@ -117,8 +121,8 @@ class Scenario(Model):
     name: Name
     title: str
     topology: Name = "home"
-    begin: datetime
-    """Calendar time (UTC) at which the capture starts."""
+    begin: Annotated[datetime, AfterValidator(_in_utc)]
+    """Calendar time at which the capture starts; UTC where it names no zone."""
     duration: Duration = Field(gt=0)
     warm_up: Duration = "30m"
     """Time before the capture in which the devices already run."""

@@ -7,7 +7,16 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-_SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+_SECONDS = {
+    "us": 1e-6,
+    "ms": 1e-3,
+    "s": 1.0,
+    "m": 60.0,
+    "min": 60.0,
+    "h": 3600.0,
+    "d": 86400.0,
+    "w": 604800.0,
+}
 _BYTES = {"B": 1, "kB": 1000, "MB": 10**6, "GB": 10**9, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
 _BITS_PER_S = {"bit/s": 1, "kbit/s": 10**3, "Mbit/s": 10**6, "Gbit/s": 10**9}
 _PARTS = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z/]+)")
@@ -17,6 +26,8 @@ def _parse(text: Any, units: dict[str, float] | dict[str, int], example: str) ->
     """Parse a sum of number-and-unit parts, such as ``1h30m``."""
     if not isinstance(text, str):
         raise ValueError(f"needs a unit, such as {example} (got {text!r})")
+    if text.lstrip().startswith("-"):
+        raise ValueError(f"must not be negative (got {text!r})")
     total, at = 0.0, 0
     for match in _PARTS.finditer(text):
         if match.start() != at or match[2] not in units:
@@ -56,9 +67,13 @@ def _schema(pattern: str, example: str) -> Any:
     return Field(json_schema_extra={"type": "string", "pattern": pattern, "examples": [example]})
 
 
-Duration = Annotated[float, BeforeValidator(parse_duration), _schema(r"^\s*(\d+(\.\d+)?\s*(us|ms|s|m|min|h|d|w)\s*)+$", "6h")]
+Duration = Annotated[
+    float, BeforeValidator(parse_duration), _schema(r"^\s*(\d+(\.\d+)?\s*(us|ms|s|m|min|h|d|w)\s*)+$", "6h")
+]
 """Seconds; in YAML a string with units."""
-Size = Annotated[int, BeforeValidator(parse_size), _schema(r"^\s*\d+(\.\d+)?\s*(B|kB|MB|GB|KiB|MiB|GiB)$", "1.5MB")]
+Size = Annotated[
+    int, BeforeValidator(parse_size), _schema(r"^\s*\d+(\.\d+)?\s*(B|kB|MB|GB|KiB|MiB|GiB)$", "1.5MB")
+]
 """Bytes; in YAML a string with units."""
 Rate = Annotated[float, BeforeValidator(parse_rate), _schema(r"^\s*\d+(\.\d+)?\s*(k|M|G)?bit/s$", "10Mbit/s")]
 """Bits per second; in YAML a string with units."""
