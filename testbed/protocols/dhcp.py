@@ -235,10 +235,9 @@ def parse(data: bytes) -> DhcpMessage:
     kind = _KIND_OF.get(options.get(KIND, b"\0")[0] if options.get(KIND) else 0)
     if kind is None or htype != 1 or hlen != 6 or op != (2 if kind in _FROM_SERVER else 1):
         raise ValueError("not a DHCP message of an Ethernet client")
-    return DhcpMessage(
-        kind, xid, hardware[:6].hex(":"), secs, bool(flags & _BROADCAST_FLAG),
-        *(str(IPv4Address(packed)) for packed in (ciaddr, yiaddr, siaddr, giaddr)), options,
-    )  # fmt: skip
+    own, given, server, relay = (str(IPv4Address(packed)) for packed in (ciaddr, yiaddr, siaddr, giaddr))
+    mac, broadcast = hardware[:6].hex(":"), bool(flags & _BROADCAST_FLAG)
+    return DhcpMessage(kind, xid, mac, secs, broadcast, own, given, server, relay, options)
 
 
 def _read_options(data: bytes, into: dict[int, bytes]) -> None:
