@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from testbed.errors import UserError, nearest
 from testbed.models.problems import findings
+from testbed.models.units import spoken
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -156,7 +157,7 @@ def _scenario(
     for index, event in enumerate(scenario.events):
         if event.at >= scenario.duration:
             yield problem(
-                f"lies beyond the scenario's end ({_spoken(scenario.duration)})", "events", index, "at"
+                f"lies beyond the scenario's end ({spoken(scenario.duration)})", "events", index, "at"
             )
         name = getattr(event, "device", None)
         if name is not None and name not in hosts:
@@ -191,16 +192,16 @@ def _states(scenario: Scenario, hosts: Iterable[str]) -> Iterator[Problem]:
     for index, state in enumerate(scenario.states):
         if state.end <= state.begin:
             yield problem(
-                f"ends at {_spoken(state.end)}, not after its begin ({_spoken(state.begin)})", index, "end"
+                f"ends at {spoken(state.end)}, not after its begin ({spoken(state.begin)})", index, "end"
             )
         if state.end > scenario.duration:
-            yield problem(f"lies beyond the scenario's end ({_spoken(scenario.duration)})", index, "end")
+            yield problem(f"lies beyond the scenario's end ({spoken(scenario.duration)})", index, "end")
         if state.device is not None and state.device not in known:
             yield problem(f"unknown device '{state.device}'; {nearest(state.device, known)}", index, "device")
     ordered = sorted(enumerate(scenario.states), key=lambda item: item[1].begin)
     for (_, earlier), (index, later) in combinations(ordered, 2):
         if later.begin < earlier.end and _same_frames(earlier, later):
-            yield problem(f"overlaps '{earlier.name}', which ends at {_spoken(earlier.end)}", index, "begin")
+            yield problem(f"overlaps '{earlier.name}', which ends at {spoken(earlier.end)}", index, "begin")
 
 
 def _same_frames(one: State, other: State) -> bool:
@@ -239,14 +240,3 @@ def _repeated(names: Iterable[str]) -> Iterator[tuple[int, str]]:
         if seen[name]:
             yield index, name
         seen[name] += 1
-
-
-def _spoken(seconds: float) -> str:
-    """Return a duration as one writes it: ``1h30m``."""
-    left = round(seconds)
-    parts = []
-    for unit, size in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
-        count, left = divmod(left, size)
-        if count:
-            parts.append(f"{count}{unit}")
-    return "".join(parts) or "0s"

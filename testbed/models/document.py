@@ -105,7 +105,8 @@ def _refuse_depth(path: Path, text: str) -> None:
     for event in yaml.parse(text, Loader=_LOADER):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > _MOST_LEVELS:
-            line = event.start_mark.line + 1
+            mark: Any = event.start_mark  # never None: the event was read from text
+            line = mark.line + 1
             raise UserError(
                 f"{path}:{line}: is nested over {_MOST_LEVELS} levels deep, more than any model needs"
             )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from pydantic import BeforeValidator, Field
 
@@ -44,6 +44,19 @@ def parse_duration(text: Any) -> float:
     return 0.0 if text == 0 else _parse(text, _SECONDS, "90s or 6h")
 
 
+def spoken(seconds: float) -> str:
+    """Return a duration as one writes it in YAML: ``1h30m``, ``250ms``, ``7d``."""
+    if 0 < seconds < 1 or (seconds < 60 and seconds != round(seconds)):
+        return f"{seconds * 1000:g}ms" if seconds < 1 else f"{seconds:g}s"
+    left = round(seconds)
+    parts = []
+    for unit, length in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
+        count, left = divmod(left, length)
+        if count:
+            parts.append(f"{count}{unit}")
+    return "".join(parts) or "0s"
+
+
 def parse_size(text: Any) -> int:
     """Return bytes for ``250B``, ``1.5kB``, ``4MB``, ``1MiB``."""
     return 0 if text == 0 else round(_parse(text, _BYTES, "900B or 1.5MB"))
@@ -63,19 +76,54 @@ def parse_share(text: Any) -> float:
     return float(text)
 
 
-def _schema(pattern: str, example: str) -> Any:
-    return Field(json_schema_extra={"type": "string", "pattern": pattern, "examples": [example]})
+def _schema(pattern: str, example: str, zero: bool = True) -> Any:
+    """Describe a quantity to editors: text with a unit, or (where `zero`) a plain 0."""
+    plain: dict[str, Any] = {"type": ["string", "integer"], "maximum": 0} if zero else {"type": "string"}
+    return Field(json_schema_extra={**plain, "pattern": pattern, "examples": [example]})
 
 
-Duration = Annotated[
-    float, BeforeValidator(parse_duration), _schema(r"^\s*(\d+(\.\d+)?\s*(us|ms|s|m|min|h|d|w)\s*)+$", "6h")
-]
+_DURATION = r"^\s*(\d+(\.\d+)?\s*(us|ms|s|m|min|h|d|w)\s*)+$"
+_SIZE = r"^\s*\d+(\.\d+)?\s*(B|kB|MB|GB|KiB|MiB|GiB)$"
+_RATE = r"^\s*\d+(\.\d+)?\s*(k|M|G)?bit/s$"
+
+Duration = Annotated[float, BeforeValidator(parse_duration), _schema(_DURATION, "6h")]
 """Seconds; in YAML a string with units."""
-Size = Annotated[
-    int, BeforeValidator(parse_size), _schema(r"^\s*\d+(\.\d+)?\s*(B|kB|MB|GB|KiB|MiB|GiB)$", "1.5MB")
-]
+Size = Annotated[int, BeforeValidator(parse_size), _schema(_SIZE, "1.5MB")]
 """Bytes; in YAML a string with units."""
-Rate = Annotated[float, BeforeValidator(parse_rate), _schema(r"^\s*\d+(\.\d+)?\s*(k|M|G)?bit/s$", "10Mbit/s")]
+Rate = Annotated[float, BeforeValidator(parse_rate), _schema(_RATE, "10Mbit/s", zero=False)]
 """Bits per second; in YAML a string with units."""
 Share = Annotated[float, BeforeValidator(parse_share), Field(ge=0, le=1)]
 """A fraction of one; in YAML ``20%`` or 0.2."""
+
+
+def as_written(value: Any, annotation: Any) -> str:
+    """Return a validated value as one would write it in YAML, given its field's annotation or metadata."""
+    parsers = _parsers(annotation)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        if parse_duration in parsers:
+            return spoken(value) if value else "0s"
+        if parse_size in parsers:
+            return _in_units(value, {unit: _BYTES[unit] for unit in ("GB", "MB", "kB", "B")})
+        if parse_rate in parsers:
+            return _in_units(value, dict(reversed(_BITS_PER_S.items())))
+        if parse_share in parsers:
+            return f"{value * 100:g}%"
+        return f"{value:g}" if isinstance(value, float) else str(value)
+    return str(value)
+
+
+def _in_units(value: float, units: dict[str, int]) -> str:
+    """Write a value in the first unit (from the largest) in which at most three decimals say it exactly."""
+    unit = next(
+        (unit for unit, size in units.items() if value >= size and value * 1000 % size == 0), [*units][-1]
+    )
+    return f"{value / units[unit]:g}{unit}"
+
+
+def _parsers(annotation: Any) -> set[Any]:
+    """Return the parsing functions of this module that an annotation leads to."""
+    if isinstance(annotation, BeforeValidator):
+        return {annotation.func}
+    parts = (*getattr(annotation, "metadata", ()), getattr(annotation, "annotation", None))
+    inner = (*parts, *get_args(annotation))
+    return set().union(*(_parsers(part) for part in inner if part is not None))

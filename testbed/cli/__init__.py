@@ -1,0 +1,89 @@
+"""The command ``testbed``: one module per verb, imported when it is called.
+
+Exit codes: 0 done; 1 failed; 2 the user's mistake; 3 `analyse` stopped early in a damaged file.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from testbed.errors import TestbedError, nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+VERBS = {
+    "run": "Play a scenario and leave a labelled capture.",
+    "analyse": "Turn captures into tables of what each device did.",
+    "export": "Write a run's capture with its labels as packet comments.",
+    "list": "List the devices, topologies or scenarios that can be used.",
+    "show": "Show one device, topology or scenario.",
+    "schema": "Print the JSON schema of a kind of file, for editors.",
+    "doctor": "Tell what this machine can do, and what the rest needs.",
+}
+"""Each verb is the module of its name here, holding a click command of that name or called ``command``."""
+
+
+class _Verbs(click.Group):
+    """A group that imports a verb's module only when that verb is called."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        if name not in VERBS:
+            return None
+        module = import_module(f"testbed.cli.{name}")
+        command: click.Command = getattr(module, "command", None) or getattr(module, name)
+        return command
+
+    def resolve_command(
+        self, context: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and not args[0].startswith("-") and args[0] not in VERBS:
+            context.fail(f"unknown command '{args[0]}'; {nearest(args[0], VERBS)}")
+        return super().resolve_command(context, args)
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(VERBS.items()))
+
+
+def _version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        click.echo(f"testbed {version('iot-testbed')}")
+        context.exit()
+
+
+@click.command(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option(
+    "--version", is_flag=True, expose_value=False, is_eager=True, callback=_version, help="Print the version."
+)
+def cli() -> None:
+    """A simulated IoT testbed: smart-home devices, disruptions, labelled captures, and an analyser."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code; mistakes are told in one message on stderr."""
+    try:
+        result: Any = cli.main(arguments, prog_name="testbed", standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except TestbedError as error:
+        click.echo(f"error: {error}", err=True)
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("error: interrupted, nothing was kept", err=True)
+        return 1
+    except BrokenPipeError:
+        # The reader went away (`testbed list devices | head`): end quietly, as other tools do.
+        sys.stderr.close()
+        return 1

@@ -1,0 +1,64 @@
+"""Output folders that are complete or absent, and never overwrite what is not ours."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from testbed.errors import UserError, WorldError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@contextmanager
+def new_folder(out: str | Path, *, force: bool, mark: str) -> Iterator[Path]:
+    """Give a fresh folder beside `out` that takes its place once the block ends without an error.
+
+    An existing `out` is refused without `force`. With it, the old folder stays until the new one is
+    complete, and goes only if it is empty or holds the file `mark`, by which one knows our folders.
+    Raises UserError, or WorldError when the disk does not allow it.
+    """
+    target = Path(os.path.abspath(out))
+    refuse_existing(target, force=force, mark=mark)
+    partial = target.with_name(f".{target.name}.partial-{os.getpid()}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+    except OSError as error:
+        raise WorldError(f"{target}: cannot be made: {error.strerror}") from None
+    try:
+        yield partial
+        refuse_existing(target, force=force, mark=mark)
+        _put_in_place(partial, target)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def refuse_existing(target: Path, *, force: bool, mark: str) -> None:
+    """Raise UserError if `target` exists and may not be replaced."""
+    if not target.exists() and not target.is_symlink():
+        return
+    if not target.is_dir() or target.is_symlink():
+        raise UserError(f"{target}: exists and is not a folder; choose another name")
+    if not force:
+        raise UserError(f"{target}: exists already; choose another folder, or replace it with --force")
+    if any(target.iterdir()) and not (target / mark).is_file():
+        raise UserError(f"{target}: holds no {mark}, so it is not ours to replace; choose another folder")
+
+
+def _put_in_place(partial: Path, target: Path) -> None:
+    old = target.with_name(f".{target.name}.old-{os.getpid()}")
+    try:
+        if target.exists():
+            target.rename(old)
+        partial.rename(target)
+    except OSError as error:
+        if old.exists() and not target.exists():
+            old.rename(target)
+        raise WorldError(f"{target}: cannot be put in place: {error.strerror}") from None
+    shutil.rmtree(old, ignore_errors=True)
