@@ -14,19 +14,11 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 
-PACKAGES = {
-    "argus": "argus-server",
-    "brctl": "bridge-utils",
-    "chromium": "chromium",
-    "ip": "iproute2",
-    "mnexec": "mininet",
-    "mosquitto": "mosquitto",
-    "nfpcapd": "nfdump",
-    "nft": "nftables",
-    "ra": "argus-client",
-    "tcpdump": "tcpdump",
-    "tshark": "tshark",
-}
+PACKAGES = dict(
+    line.split()
+    for line in (ROOT / "tools" / "system-packages.txt").read_text().splitlines()
+    if line and not line.startswith("#")
+)
 """Commands that system tests use, and the Debian package of each."""
 
 
