@@ -1,0 +1,60 @@
+"""What devices do: one plain ``async def habit(host, parameters)`` per file.
+
+A behaviour sees the network only through its host. It knows nothing of what is played on the
+network; its reactions come from timers, counters, caches and the facts on the device's board.
+"""
+
+from __future__ import annotations
+
+from functools import cache, partial
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any
+
+from testbed.behaviours.clock_sync import clock_sync
+from testbed.behaviours.cloud_session import cloud_session
+from testbed.behaviours.dhcp_lease import dhcp_lease
+from testbed.behaviours.function import watch_function
+from testbed.behaviours.name_batch import name_batch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Mapping
+
+    from testbed.host import Host
+    from testbed.models import Habit
+
+    Behaviour = Callable[[Host, Any], Coroutine[Any, Any, None]]
+
+__all__ = ["BEHAVIOURS", "behaviours", "run_device"]
+
+BEHAVIOURS: Mapping[str, Behaviour] = {
+    "clock_sync": clock_sync,
+    "cloud_session": cloud_session,
+    "dhcp_lease": dhcp_lease,
+    "name_batch": name_batch,
+}
+"""The behaviours of this package, by the name that a habit gives under ``behaviour``."""
+
+
+@cache
+def behaviours() -> Mapping[str, Behaviour]:
+    """Return every behaviour: ours, and those of packages with entry points in `testbed.behaviours`.
+
+    Such an entry point names a pair (parameter type, behaviour function).
+    """
+    found = dict(BEHAVIOURS)
+    for point in entry_points(group="testbed.behaviours"):
+        found[point.name] = point.load()[1]
+    return found
+
+
+async def run_device(host: Host) -> None:
+    """Be the device from power-on: boot, then run every habit of its model until the power goes."""
+    known = behaviours()
+    await host.sleep(host.device.boot)
+    for habit in host.device.habits:
+        host.spawn(habit.name, partial(_run, known[habit.behaviour], habit))
+    await watch_function(host)
+
+
+async def _run(behaviour: Behaviour, habit: Habit, host: Host) -> None:
+    await behaviour(host, habit)

@@ -1,0 +1,155 @@
+"""Keep one connection to the vendor's cloud.
+
+Two policies bring a device back. One that has not reached its cloud since its link came up tries
+again after short waits, and on success tells the cloud everything (registration). One that had
+reached it and lost it backs off, and on success only resumes.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from typing import TYPE_CHECKING
+
+from testbed.behaviours import facts
+from testbed.behaviours.dial import ROUTINE, Dialler, Why
+from testbed.host import About, NetError
+from testbed.protocols import http
+
+if TYPE_CHECKING:
+    from testbed.host import Host, Stream
+    from testbed.models.habits import CloudSession
+    from testbed.models.habits.parts import Burst, Retries
+
+
+class Comeback:
+    """Which of the two retry policies applies, and how far it has got."""
+
+    def __init__(self, host: Host, retries: Retries) -> None:
+        self._host = host
+        self._retries = retries
+        self._validated_link: float | None = None
+        self._failures = 0
+        self._problem = ""
+
+    @property
+    def validated(self) -> bool:
+        """Whether the server was reached since the link came up."""
+        link = self._host.board.get(facts.LINK_UP)
+        return link is not None and self._validated_link == link
+
+    def reached(self) -> None:
+        """The server answered."""
+        self._validated_link = self._host.board.get(facts.LINK_UP)
+        self._failures = 0
+
+    def why(self) -> Why:
+        """Return which attempt the next one is, and the rule that causes it."""
+        if not self._failures:
+            return ROUTINE
+        policy = "validated" if self.validated else "unvalidated"
+        return Why(self._failures, f"retry {policy} after {self._problem}")
+
+    async def wait(self, problem: NetError) -> None:
+        """Wait as the policy wants it; a new link ends the wait and begins anew."""
+        self._failures += 1
+        self._problem = problem.outcome
+        policy = self._retries.validated if self.validated else self._retries.unvalidated
+        if await facts.rest(self._host, policy.wait_s(self._failures, self._host.rng.random())):
+            self._failures = 0
+
+
+async def cloud_session(host: Host, p: CloudSession) -> None:
+    """Connect, register or resume, exchange heartbeats; come back whenever the connection is lost."""
+    dialler = Dialler(host, p.endpoint, p.thread)
+    comeback = Comeback(host, p.retries)
+    while True:
+        await facts.ready(host, p.requires)
+        try:
+            stream = await dialler.open(comeback.why(), p.keepalive)
+        except NetError as problem:
+            _offline(host, p, problem)
+            await comeback.wait(problem)
+            continue
+        try:
+            await _session(host, p, stream, comeback, dialler.about)
+            await stream.close()
+        except NetError as problem:
+            stream.abort()
+            host.board.set(p.name, False)
+            _offline(host, p, problem)
+            await comeback.wait(problem)
+        finally:
+            host.board.set(p.name, False)
+
+
+def _offline(host: Host, p: CloudSession, problem: NetError) -> None:
+    if p.main:
+        facts.went_offline(host, f"{p.name}: {problem.outcome}")
+
+
+async def _session(host: Host, p: CloudSession, stream: Stream, comeback: Comeback, about: About) -> None:
+    """Live one connection; returns when its lifetime is over, raises when it is lost."""
+    board = host.board
+    first = not comeback.validated
+    for burst in p.registration if first else p.resumption:
+        await exchange(host, stream, burst, p.endpoint.host, p.timeout, about)
+    comeback.reached()
+    now = host.now()
+    register_due = inf
+    if p.main:
+        facts.went_online(host, f"{p.name}: connected")
+        if first or not p.registers_again_after:
+            _registered(host)
+        elif not board.get(facts.REGISTERED):
+            register_due = now + p.registers_again_after
+    board.set(p.name, True)
+    heartbeat = http.sized_request("POST", p.endpoint.host, "/", p.heartbeat.up, p.heartbeat.down)
+    every_s = p.heartbeat.every
+    heartbeat_due = now + every_s
+    telemetry, telemetry_every_s, telemetry_due = b"", inf, inf
+    if p.telemetry is not None:
+        telemetry = http.sized_request("POST", p.endpoint.host, "/data", p.telemetry.up, p.telemetry.down)
+        telemetry_every_s = p.telemetry.every
+        telemetry_due = now + telemetry_every_s
+    end = now + p.lifetime if p.lifetime is not None else inf
+    complete, timeout_s, board_facts = http.complete_response, p.timeout, board.facts
+    while True:
+        due = min(heartbeat_due, telemetry_due, register_due, end)
+        await host.sleep_until(due)
+        if due == heartbeat_due:
+            await stream.request(heartbeat, complete, timeout_s, about)
+            heartbeat_due += every_s
+        elif due == telemetry_due:
+            if board_facts.get(facts.REGISTERED):
+                await stream.request(telemetry, complete, timeout_s, about)
+            telemetry_due += telemetry_every_s
+        elif due == register_due:
+            for burst in p.registration:
+                await exchange(host, stream, burst, p.endpoint.host, p.timeout, about)
+            _registered(host)
+            register_due = inf
+        else:
+            return
+
+
+def _registered(host: Host) -> None:
+    host.board.set(facts.REGISTERED, True)
+    host.board.stimulate(facts.REGISTERED)
+
+
+async def exchange(
+    host: Host,
+    stream: Stream,
+    burst: Burst,
+    name: str,
+    timeout_s: float,
+    about: About,
+    method: str = "POST",
+    path: str = "/",
+) -> None:
+    """Make the exchanges of a burst on an open connection."""
+    request = http.sized_request(method, name, path, burst.up, burst.down)
+    for number in range(burst.times):
+        if number and burst.spacing:
+            await host.sleep(burst.spacing)
+        await stream.request(request, http.complete_response, timeout_s, about)

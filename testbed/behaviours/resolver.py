@@ -1,0 +1,217 @@
+"""The device's DNS stub resolver: one for all its habits, with its own timeouts and habits."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from testbed.behaviours.facts import LINK_UP
+from testbed.host import About, LinkDown, NetError, NoReply
+from testbed.protocols import dns
+
+if TYPE_CHECKING:
+    from testbed.host import Host
+    from testbed.models.device import Resolver
+
+_STATE = "resolver"
+_PORT = 53
+_UCLIBC_FIRST_IDENT = 2
+
+
+class NotResolved(NetError):
+    """A name has no address for the device; `outcome` says in which way."""
+
+    def __init__(self, name: str, outcome: str) -> None:
+        super().__init__(name, outcome)
+        self.name = name
+        self.outcome = outcome
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.outcome}"
+
+
+class _State:
+    """What the resolver remembers from lookup to lookup."""
+
+    __slots__ = ("cache", "failed", "ident", "last", "turn")
+
+    def __init__(self) -> None:
+        self.ident = _UCLIBC_FIRST_IDENT - 1
+        self.turn = 0
+        self.cache: dict[str, tuple[float, tuple[str, ...]]] = {}
+        self.failed: dict[str, float] = {}
+        self.last: dict[str, tuple[float, str]] = {}
+
+
+def _state(host: Host) -> _State:
+    state = host.board.facts.get(_STATE)
+    if state is None:
+        state = host.board.facts[_STATE] = _State()
+    assert isinstance(state, _State)
+    return state
+
+
+def is_address(name: str) -> bool:
+    """Tell whether this is a dotted address rather than a name."""
+    return name.replace(".", "").isdigit()
+
+
+def last_address(host: Host, name: str) -> str | None:
+    """Return the address that `name` had last on this link; None if it was never looked up on it."""
+    if is_address(name):
+        return name
+    remembered = _state(host).last.get(name)
+    if remembered is None or remembered[0] != host.board.get(LINK_UP):
+        return None
+    return remembered[1]
+
+
+async def resolve(
+    host: Host, name: str, thread: str | None = None, attempt: int = 0, why: str = ""
+) -> tuple[str, ...]:
+    """Return the addresses of a name; raises NotResolved, or LinkDown.
+
+    With `thread` the lookup holds that firmware thread until it is over.
+    """
+    if is_address(name):
+        return (name,)
+    if thread is None:
+        return await _lookup(host, name, attempt, why)
+    await host.board.acquire(host, thread)
+    try:
+        return await _lookup(host, name, attempt, why)
+    finally:
+        host.board.release(thread)
+
+
+async def _lookup(host: Host, name: str, attempt: int, why: str) -> tuple[str, ...]:
+    settings = host.device.resolver
+    state = _state(host)
+    now = host.now()
+    if settings.cache and (kept := state.cache.get(name)) and kept[0] > now:
+        return kept[1]
+    if settings.failure_kept and state.failed.get(name, now) > now:
+        raise NotResolved(name, "failed lately")
+    wants_aaaa = name in settings.aaaa
+    try:
+        if wants_aaaa and settings.aaaa_first:
+            await _asked_for_aaaa(host, settings, state, name, attempt, why)
+        addresses, ttl = await _ask(host, settings, state, name, "A", attempt, why)
+        if wants_aaaa and not settings.aaaa_first:
+            await _asked_for_aaaa(host, settings, state, name, attempt, why)
+    except NotResolved:
+        if settings.failure_kept:
+            state.failed[name] = host.now() + settings.failure_kept
+        raise
+    state.last[name] = (host.board.get(LINK_UP) or 0.0, addresses[0])
+    if settings.cache:
+        state.cache[name] = (host.now() + ttl, addresses)
+    return addresses
+
+
+async def _asked_for_aaaa(
+    host: Host, settings: Resolver, state: _State, name: str, attempt: int, why: str
+) -> None:
+    """Ask for the AAAA record too; this testbed's Internet has none, so nothing comes of it."""
+    try:
+        await _ask(host, settings, state, name, "AAAA", attempt, why)
+    except NotResolved as problem:
+        if problem.outcome != _NO_DATA:
+            raise
+
+
+async def _ask(
+    host: Host, settings: Resolver, state: _State, name: str, qtype: str, attempt: int, why: str
+) -> tuple[tuple[str, ...], float]:
+    """Go through the servers, round by round; return addresses and the time to live."""
+    lease = host.lease
+    if lease is None:
+        raise LinkDown
+    servers = (settings.servers or lease.resolvers)[: settings.most_servers]
+    if settings.rotate and servers:
+        state.turn = (state.turn + 1) % len(servers)
+        servers = servers[state.turn :] + servers[: state.turn]
+    problem = NotResolved(name, "no server")
+    timeout_s = settings.timeout
+    tries = 0
+    for _ in range(settings.tries):
+        if settings.together and len(servers) > 1:
+            why = why or "every server at once"
+            return await _race(host, settings, state, servers, (name, qtype, timeout_s, attempt, why))
+        for server in servers:
+            if tries:
+                why = f"resolver: {problem.outcome}, try {tries + 1}"
+            question = (name, qtype, timeout_s, attempt + tries, why)
+            tries += 1
+            try:
+                return await _ask_one(host, settings, state, server, question)
+            except NotResolved as failure:
+                problem = failure
+                final = failure.outcome in _FINAL
+                if final or (settings.on_error == "fail" and failure.outcome != NoReply.outcome):
+                    raise
+        timeout_s *= settings.timeout_factor
+    raise problem
+
+
+_Question = tuple[str, str, float, int, str]
+"""Name, type, timeout in seconds, attempt, why."""
+
+
+async def _ask_one(
+    host: Host, settings: Resolver, state: _State, server: str, question: _Question
+) -> tuple[tuple[str, ...], float]:
+    name, qtype, timeout_s, attempt, why = question
+    query = dns.query(_ident(host, settings, state), name, qtype)
+    about = About("DNS", name, attempt, why)
+    try:
+        reply = dns.answers(await host.udp_request(server, _PORT, query, timeout_s, about, settings.port))
+    except LinkDown:
+        raise
+    except NetError as problem:
+        raise NotResolved(name, problem.outcome) from None
+    except ValueError:
+        raise NotResolved(name, "garbage") from None
+    if reply.rcode != dns.NOERROR:
+        raise NotResolved(name, _RCODES.get(reply.rcode, f"rcode {reply.rcode}"))
+    addresses = reply.addresses(qtype)
+    if not addresses:
+        raise NotResolved(name, _NO_DATA)
+    return addresses, float(min(record.ttl for record in reply.records))
+
+
+async def _race(
+    host: Host, settings: Resolver, state: _State, servers: tuple[str, ...], question: _Question
+) -> tuple[tuple[str, ...], float]:
+    """Ask every server at once; the first answer counts."""
+    settled = host.wakeup()
+    good: list[tuple[tuple[str, ...], float]] = []
+    bad: list[NetError] = []
+
+    async def ask(child: Host, server: str) -> None:
+        try:
+            good.append(await _ask_one(child, settings, state, server, question))
+        except NetError as problem:
+            bad.append(problem)
+        if good or len(bad) == len(servers):
+            settled.fire()
+
+    for server in servers:
+        host.spawn(f"lookup-{server}", partial(ask, server=server))
+    await settled.wait()
+    if good:
+        return good[0]
+    raise bad[-1]
+
+
+_NO_DATA = "no data"
+_NO_SUCH_NAME = "no such name"
+_FINAL = frozenset({_NO_DATA, _NO_SUCH_NAME})
+_RCODES = {dns.NXDOMAIN: _NO_SUCH_NAME, dns.SERVFAIL: "server failure", dns.REFUSED: "refused"}
+
+
+def _ident(host: Host, settings: Resolver, state: _State) -> int:
+    if settings.idents == "random":
+        return host.rng.getrandbits(16)
+    state.ident = state.ident + 1 & 0xFFFF
+    return state.ident
