@@ -78,7 +78,11 @@ install_system_packages() {
 }
 
 main() {
-    venv_works || make_venv "$(find_python)"
+    local python
+    if ! venv_works; then
+        python=$(find_python)
+        make_venv "$python"
+    fi
     case ${1:-} in
         run) install_package "" ;;
         test)
