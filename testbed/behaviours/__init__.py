@@ -15,6 +15,7 @@ from testbed.behaviours.cloud_session import cloud_session
 from testbed.behaviours.dhcp_lease import dhcp_lease
 from testbed.behaviours.function import watch_function
 from testbed.behaviours.name_batch import name_batch
+from testbed.behaviours.short_session import short_session
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
@@ -31,6 +32,7 @@ BEHAVIOURS: Mapping[str, Behaviour] = {
     "cloud_session": cloud_session,
     "dhcp_lease": dhcp_lease,
     "name_batch": name_batch,
+    "short_session": short_session,
 }
 """The behaviours of this package, by the name that a habit gives under ``behaviour``."""
 

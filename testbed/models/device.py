@@ -47,6 +47,8 @@ class Link(Model):
     """The device that speaks IP for this one (its hub or phone); null for IP devices."""
     delay: Duration = "1ms"
     """One-way delay between device and router."""
+    arp_reachable: Duration = "55s"
+    """How long the gateway's ARP entry stays fresh; 5 s after going stale it is probed."""
     associate: Duration = "2s"
     """Time from power-on (or from the network's return) to carrier or association."""
     open_wifi_after: Duration | None = None
@@ -71,6 +73,53 @@ class Dhcp(Model):
     """Option 57."""
     pad_to: int = Field(300, ge=240, le=576)
     """Least length of the BOOTP message (RFC 1542 wants 300)."""
+    sources: Sources = {}
+
+
+class Resolver(Model):
+    """The device's DNS stub resolver."""
+
+    servers: tuple[str, ...] = ()
+    """Fixed servers, asked instead of those the lease names; empty takes the lease's."""
+    timeout: Duration = "5s"
+    """Wait for an answer to each query."""
+    timeout_factor: float = Field(1.0, ge=1)
+    """Each further round through the servers waits so many times longer."""
+    tries: int = Field(2, ge=1)
+    """Rounds through the servers."""
+    most_servers: int = Field(3, ge=1)
+    """Servers asked, of those known."""
+    rotate: bool = False
+    """Begin each lookup with the next server."""
+    together: bool = False
+    """Ask every server at once; the first answer counts."""
+    on_error: Literal["fail", "next"] = "next"
+    """SERVFAIL, REFUSED or an unreachable server ends the lookup, or leads to the next server."""
+    aaaa: tuple[str, ...] = ()
+    """Names whose AAAA record is asked for too."""
+    aaaa_first: bool = False
+    cache: bool = False
+    """Keep answers for their TTL."""
+    idents: Literal["random", "counter"] = "random"
+    """Query identifiers: random, or counted up from 2 since the process began (uClibc)."""
+    port: int | None = Field(None, ge=1, le=65535)
+    """Source port; null takes a fresh one for each query."""
+    failure_kept: Duration = "0s"
+    """After a failed lookup the same name fails at once for this long."""
+    sources: Sources = {}
+
+
+class Function(Model):
+    """When the device does its job, as its user sees it."""
+
+    needs: tuple[Name, ...] = ()
+    """Facts that must hold for the device to work fully (names of sessions, `online`, …)."""
+    without: Literal["works", "partial", "off-line"] = "off-line"
+    """What it is without them."""
+    without_link: Literal["works", "partial", "off-line"] = "off-line"
+    """What it is without a network at all."""
+    local: str = ""
+    """What still works on the spot, in words; empty when nothing does."""
     sources: Sources = {}
 
 
@@ -124,6 +173,8 @@ class DeviceModel(Model):
     ttl: int = Field(64, ge=1, le=255)
     tcp: TcpStack = TcpStack()
     dhcp: Dhcp | None = Dhcp()
+    resolver: Resolver = Resolver()
+    function: Function = Function()
     paper: Paper = Paper()
     boot: Duration = "5s"
     """Time from power-on until the habits start."""
