@@ -71,17 +71,24 @@ def reply(
     rcode: int = NOERROR,
     authoritative: bool = False,
     ra: bool = True,
+    authority: tuple[tuple[str, str, int, str], ...] = (),
 ) -> bytes:
-    """Return the answer to `query` with these (name, type, ttl, value) records in the answer section.
+    """Return the answer to `query` with these (name, type, ttl, value) records as answers.
 
-    The identifier, the question and the RD bit are the query's. ValueError if `query` is garbage.
+    `authority` is the SOA record of a negative answer (RFC 2308 §3), if it has one. The identifier,
+    the question and the RD bit are the query's. ValueError if `query` is garbage.
     """
-    return query[:2] + _reply_tail(query[2:], answers, rcode, authoritative, ra)
+    return query[:2] + _reply_tail(query[2:], answers, rcode, authoritative, ra, authority)
 
 
 @lru_cache(maxsize=16384)
 def _reply_tail(
-    tail: bytes, answers: tuple[tuple[str, str, int, str], ...], rcode: int, authoritative: bool, ra: bool
+    tail: bytes,
+    answers: tuple[tuple[str, str, int, str], ...],
+    rcode: int,
+    authoritative: bool,
+    ra: bool,
+    authority: tuple[tuple[str, str, int, str], ...],
 ) -> bytes:
     asked = parse(b"\0\0" + tail)
     header = DNSHeader(id=0, qr=1, opcode=asked.header.opcode, aa=authoritative, rd=asked.header.rd, ra=ra)
@@ -89,6 +96,8 @@ def _reply_tail(
     record = DNSRecord(header, questions=asked.questions)
     for name, rtype, ttl, value in answers:
         record.add_answer(resource(name, rtype, ttl, value))
+    for name, rtype, ttl, value in authority:
+        record.add_auth(resource(name, rtype, ttl, value))
     return bytes(record.pack()[2:])
 
 
@@ -122,12 +131,17 @@ def parse(data: bytes) -> DNSRecord:
         raise ValueError(f"not a DNS message: {error}") from None
 
 
-def resource(name: Any, rtype: str, ttl: int, value: str, rclass: int = 1) -> RR:
+def resource(name: Any, rtype: str, ttl: int, value: str) -> RR:
     """Return a dnslib resource record of a type whose data dnslib can write."""
     kind = getattr(dnslib, rtype, None)
     if rtype not in dnslib.dns.RDMAP or kind is None:
         raise ValueError(f"unknown DNS record type {rtype!r}")
-    return RR(name, type_number(rtype), rclass=rclass, ttl=ttl, rdata=kind(value))
+    if rtype == "SOA":
+        mname, rname, *times = value.split()
+        rdata = kind(mname, rname, tuple(map(int, times)))
+    else:
+        rdata = kind(value)
+    return RR(name, type_number(rtype), ttl=ttl, rdata=rdata)
 
 
 def record_of(rr: RR) -> Record:

@@ -119,7 +119,6 @@ def sized_request(
     return _fill_head(whole, total_bytes - len(whole))
 
 
-@lru_cache(maxsize=2048)
 def sized_response(
     total_bytes: int, status: int = 200, content_type: str = "application/octet-stream"
 ) -> bytes:
@@ -127,6 +126,11 @@ def sized_response(
 
     A response too small for Server and Content-Type goes without them.
     """
+    build = _small_response if total_bytes <= _CACHED_BYTES else _large_response
+    return build(total_bytes, status, content_type)
+
+
+def _sized_response(total_bytes: int, status: int, content_type: str) -> bytes:
     least = len(response(status))
     if total_bytes < least:
         raise ValueError(
@@ -139,6 +143,10 @@ def sized_response(
     body = _body_bytes(total_bytes - len(response(status, headers=headers)))
     whole = response(status, headers=headers, body=filler(body))
     return _fill_head(whole, total_bytes - len(whole))
+
+
+_small_response = lru_cache(maxsize=4096)(_sized_response)
+_large_response = lru_cache(maxsize=8)(_sized_response)
 
 
 def _body_bytes(room: int) -> int:
@@ -160,7 +168,6 @@ def _fill_head(message: bytes, missing: int) -> bytes:
     return head[:at] + b" " * missing + head[at:] + b"\r\n\r\n" + rest
 
 
-@lru_cache(maxsize=64)
 def filler(length: int) -> bytes:
     """Return `length` bytes of body."""
     pattern = b"0123456789abcdefghijklmnopqrstuvwxyz ABCDEFGHIJKLMNOPQRSTUVWXYZ."

@@ -9,16 +9,32 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from testbed.protocols.mqtt_fields import (
+    Malformed,
+    Reader,
+    binary,
+    check_some,
+    check_topic,
+    checked_qos,
+    ident_bytes,
+    matches,
+    number,
+    string,
+    topic_filter,
+)
+
+__all__ = [
+    "Connack", "Connect", "Decoder", "Disconnect", "Malformed", "Packet", "Pingreq", "Pingresp", "Puback",
+    "Pubcomp", "Publish", "Pubrec", "Pubrel", "Suback", "Subscribe", "Unsuback", "Unsubscribe", "Will",
+    "complete", "decode", "matches", "packet_length",
+]  # fmt: skip
+
 PORT = 1883
 MOST_REMAINING = 268_435_455
 """Largest remaining length (§2.2.3)."""
 
 ACCEPTED, BAD_PROTOCOL, BAD_CLIENT_ID, UNAVAILABLE, BAD_LOGIN, NOT_AUTHORISED = range(6)
 SUBSCRIBE_FAILED = 0x80
-
-
-class Malformed(ValueError):
-    """Bytes that are no MQTT 3.1.1; the connection must be closed (§4.8)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,17 +64,17 @@ class Connect:
         if self.password is not None and self.username is None:
             raise Malformed("a password needs a user name (§3.1.2.9)")
         flags = self.clean_session << 1
-        tail = [_string(self.client_id)]
+        tail = [string(self.client_id)]
         if self.will is not None:
-            flags |= 0x04 | _qos(self.will.qos) << 3 | self.will.retain << 5
-            tail += [_string(self.will.topic), _binary(self.will.payload)]
+            flags |= 0x04 | checked_qos(self.will.qos) << 3 | self.will.retain << 5
+            tail += [string(self.will.topic), binary(self.will.payload)]
         if self.username is not None:
             flags |= 0x80
-            tail.append(_string(self.username))
+            tail.append(string(self.username))
         if self.password is not None:
             flags |= 0x40
-            tail.append(_binary(self.password))
-        head = b"\0\4MQTT\4" + bytes((flags,)) + _number(self.keep_alive_s)
+            tail.append(binary(self.password))
+        head = b"\0\4MQTT\4" + bytes((flags,)) + number(self.keep_alive_s)
         return _packet(self.TYPE, 0, head + b"".join(tail))
 
 
@@ -89,12 +105,12 @@ class Publish:
 
     def encode(self) -> bytes:
         """Return the packet's bytes."""
-        _check_topic(self.topic)
+        check_topic(self.topic)
         if bool(self.ident) != bool(self.qos) or (self.duplicate and not self.qos):
             raise Malformed("packet identifier and DUP belong to QoS 1 and 2 (§2.3.1, §3.3.1.1)")
-        head = _string(self.topic) + (_number(self.ident) if self.qos else b"")
+        head = string(self.topic) + (number(self.ident) if self.qos else b"")
         return _packet(
-            self.TYPE, self.duplicate << 3 | _qos(self.qos) << 1 | self.retain, head + self.payload
+            self.TYPE, self.duplicate << 3 | checked_qos(self.qos) << 1 | self.retain, head + self.payload
         )
 
 
@@ -108,7 +124,7 @@ class _Numbered:
 
     def encode(self) -> bytes:
         """Return the packet's bytes."""
-        return _packet(self.TYPE, self.FLAGS, _ident(self.ident))
+        return _packet(self.TYPE, self.FLAGS, ident_bytes(self.ident))
 
 
 class Puback(_Numbered):
@@ -145,9 +161,9 @@ class Subscribe:
 
     def encode(self) -> bytes:
         """Return the packet's bytes."""
-        _check_some(self.topics)
-        body = b"".join(_filter(topic) + bytes((_qos(qos),)) for topic, qos in self.topics)
-        return _packet(self.TYPE, 2, _ident(self.ident) + body)
+        check_some(self.topics)
+        body = b"".join(topic_filter(topic) + bytes((checked_qos(qos),)) for topic, qos in self.topics)
+        return _packet(self.TYPE, 2, ident_bytes(self.ident) + body)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +176,7 @@ class Suback:
 
     def encode(self) -> bytes:
         """Return the packet's bytes."""
-        return _packet(self.TYPE, 0, _ident(self.ident) + bytes(self.codes))
+        return _packet(self.TYPE, 0, ident_bytes(self.ident) + bytes(self.codes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,8 +189,8 @@ class Unsubscribe:
 
     def encode(self) -> bytes:
         """Return the packet's bytes."""
-        _check_some(self.topics)
-        return _packet(self.TYPE, 2, _ident(self.ident) + b"".join(map(_filter, self.topics)))
+        check_some(self.topics)
+        return _packet(self.TYPE, 2, ident_bytes(self.ident) + b"".join(map(topic_filter, self.topics)))
 
 
 class Unsuback(_Numbered):
@@ -250,13 +266,13 @@ def decode(data: bytes) -> Packet:
     start = next(at for at in range(1, 5) if data[at] < 128) + 1
     if kind != Publish.TYPE and flags != (2 if kind in _FLAGS_2 else 0):
         raise Malformed(f"reserved flags {flags:#x} of packet type {kind} (§2.2.2)")
-    body = _Reader(data, start)
+    body = Reader(data, start)
     packet = _decode_body(kind, flags, body)
     body.end()
     return packet
 
 
-def _decode_body(kind: int, flags: int, body: _Reader) -> Packet:
+def _decode_body(kind: int, flags: int, body: Reader) -> Packet:
     if kind == Publish.TYPE:
         return _publish(flags, body)
     if kind in _NUMBERED:
@@ -273,8 +289,8 @@ def _decode_body(kind: int, flags: int, body: _Reader) -> Packet:
     if kind == Subscribe.TYPE:
         ident, topics = body.ident(), []
         while body.left():
-            topics.append((body.filter(), _qos(body.byte())))
-        _check_some(topics)
+            topics.append((body.filter(), checked_qos(body.byte())))
+        check_some(topics)
         return Subscribe(ident, tuple(topics))
     if kind == Suback.TYPE:
         ident, codes = body.ident(), tuple(body.rest())
@@ -285,23 +301,23 @@ def _decode_body(kind: int, flags: int, body: _Reader) -> Packet:
         ident, names = body.ident(), []
         while body.left():
             names.append(body.filter())
-        _check_some(names)
+        check_some(names)
         return Unsubscribe(ident, tuple(names))
     raise Malformed(f"packet type {kind} is reserved (§2.2.1)")
 
 
-def _publish(flags: int, body: _Reader) -> Publish:
-    qos = _qos(flags >> 1 & 3)
+def _publish(flags: int, body: Reader) -> Publish:
+    qos = checked_qos(flags >> 1 & 3)
     duplicate = bool(flags & 8)
     if duplicate and not qos:
         raise Malformed("DUP at QoS 0 (§3.3.1.1)")
     topic = body.string()
-    _check_topic(topic)
+    check_topic(topic)
     ident = body.ident() if qos else 0
     return Publish(topic, body.rest(), qos, bool(flags & 1), duplicate, ident)
 
 
-def _connect(body: _Reader) -> Connect:
+def _connect(body: Reader) -> Connect:
     if body.string() != "MQTT" or body.byte() != 4:
         raise Malformed("not protocol MQTT, level 4 (§3.1.2.1)")
     flags, keep_alive_s = body.byte(), body.number()
@@ -311,8 +327,8 @@ def _connect(body: _Reader) -> Connect:
     will = None
     if flags & 4:
         topic = body.string()
-        _check_topic(topic)
-        will = Will(topic, body.binary(), _qos(flags >> 3 & 3), bool(flags & 0x20))
+        check_topic(topic)
+        will = Will(topic, body.binary(), checked_qos(flags >> 3 & 3), bool(flags & 0x20))
     username = body.string() if flags & 0x80 else None
     password = body.binary() if flags & 0x40 else None
     return Connect(client_id, keep_alive_s, bool(flags & 2), username, password, will)
@@ -324,6 +340,11 @@ class Decoder:
     def __init__(self, most_bytes: int = 1 << 20) -> None:
         self._buffer = bytearray()
         self._most_bytes = most_bytes
+
+    @property
+    def empty(self) -> bool:
+        """Whether no packet has been begun."""
+        return not self._buffer
 
     def feed(self, data: bytes) -> list[Packet]:
         """Return the packets that `data` completes; Malformed ends the stream's use."""
@@ -339,60 +360,6 @@ class Decoder:
         return packets
 
 
-class _Reader:
-    """Reads the fields of one packet in order."""
-
-    def __init__(self, data: bytes, at: int) -> None:
-        self._data, self._at = data, at
-
-    def left(self) -> bool:
-        return self._at < len(self._data)
-
-    def take(self, size: int) -> bytes:
-        end = self._at + size
-        if end > len(self._data):
-            raise Malformed("a packet that ends inside a field")
-        piece = self._data[self._at : end]
-        self._at = end
-        return piece
-
-    def byte(self) -> int:
-        return self.take(1)[0]
-
-    def number(self) -> int:
-        return int.from_bytes(self.take(2), "big")
-
-    def ident(self) -> int:
-        ident = self.number()
-        if ident == 0:
-            raise Malformed("packet identifier 0 (§2.3.1)")
-        return ident
-
-    def binary(self) -> bytes:
-        return self.take(self.number())
-
-    def string(self) -> str:
-        try:
-            text = self.binary().decode()
-        except UnicodeDecodeError:
-            raise Malformed("a string that is not UTF-8 (§1.5.3)") from None
-        if "\0" in text:
-            raise Malformed("a string with a null character (§1.5.3)")
-        return text
-
-    def filter(self) -> str:
-        text = self.string()
-        _check_filter(text)
-        return text
-
-    def rest(self) -> bytes:
-        return self.take(len(self._data) - self._at)
-
-    def end(self) -> None:
-        if self.left():
-            raise Malformed("bytes behind the last field")
-
-
 def _packet(kind: int, flags: int, body: bytes) -> bytes:
     if len(body) > MOST_REMAINING:
         raise Malformed(f"a packet of {len(body)} bytes is longer than MQTT allows")
@@ -402,66 +369,3 @@ def _packet(kind: int, flags: int, body: bytes) -> bytes:
         left >>= 7
         if not left:
             return bytes((kind << 4 | flags,)) + bytes(length) + body
-
-
-def _number(value: int) -> bytes:
-    if not 0 <= value <= 65535:
-        raise Malformed(f"{value} does not fit into 16 bits")
-    return value.to_bytes(2, "big")
-
-
-def _ident(value: int) -> bytes:
-    if value == 0:
-        raise Malformed("packet identifier 0 (§2.3.1)")
-    return _number(value)
-
-
-def _binary(data: bytes) -> bytes:
-    return _number(len(data)) + data
-
-
-def _string(text: str) -> bytes:
-    if "\0" in text:
-        raise Malformed("a string with a null character (§1.5.3)")
-    return _binary(text.encode())
-
-
-def _filter(text: str) -> bytes:
-    _check_filter(text)
-    return _string(text)
-
-
-def _qos(value: int) -> int:
-    if not 0 <= value <= 2:
-        raise Malformed(f"QoS {value} (§4.3)")
-    return value
-
-
-def _check_topic(topic: str) -> None:
-    if not topic or "+" in topic or "#" in topic:
-        raise Malformed(f"not a topic name: {topic!r} (§4.7)")
-
-
-def _check_filter(text: str) -> None:
-    levels = text.split("/")
-    wild = any(len(level) > 1 and ("+" in level or "#" in level) for level in levels)
-    if not text or wild or "#" in levels[:-1]:
-        raise Malformed(f"not a topic filter: {text!r} (§4.7.1)")
-
-
-def _check_some(topics: object) -> None:
-    if not topics:
-        raise Malformed("at least one topic (§3.8.3, §3.10.3)")
-
-
-def matches(pattern: str, topic: str) -> bool:
-    """Tell whether a topic filter takes a topic name (§4.7)."""
-    if topic.startswith("$") and pattern[:1] in "+#":
-        return False  # wildcards at the root do not take the server's own topics (§4.7.2)
-    wanted, given = pattern.split("/"), topic.split("/")
-    for at, level in enumerate(wanted):
-        if level == "#":
-            return True
-        if at >= len(given) or level not in ("+", given[at]):
-            return False
-    return len(wanted) == len(given)
