@@ -1,0 +1,1 @@
+"""The timeline of disruptions, the fake Internet it acts on, and what a run leaves behind."""

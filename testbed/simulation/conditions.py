@@ -1,0 +1,268 @@
+"""The network's state at each moment: uplink, outages, loss, delay, and the saturated WAN.
+
+Rules of this file:
+- The state at any moment is known from the timeline, so the fate of a packet can be told when it
+  is sent. `Conditions.calm` says whether nothing out of the ordinary touches an exchange: then its
+  course depends on the delays alone.
+- A rate limit is a token bucket: traffic below its burst passes undelayed, so that devices which
+  do not fill the link do not see each other.
+- Chance on a device's way (loss, jitter) comes from the device's own streams.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from testbed.simulation.node import NEVER
+from testbed.simulation.tcp import Fate
+
+if TYPE_CHECKING:
+    from testbed.host import Service
+    from testbed.models.topology import Impairment
+    from testbed.scenario.timeline import Timeline
+    from testbed.simulation.node import Node
+    from testbed.simulation.streams import SimStream
+
+FORWARDING_NS = 150_000
+"""Time the router takes to forward a packet or answer one itself."""
+
+
+@dataclass(eq=False, slots=True)
+class Server:
+    """An address of the fake Internet (or the router, or a device that serves others)."""
+
+    name: str
+    address: str
+    ip: int
+    delay_ns: int
+    """One-way delay beyond the router."""
+    ttl: int
+    """TTL of its packets on the LAN."""
+    ports: dict[int, Service] = field(default_factory=dict)
+    kinds: frozenset[str] = frozenset()
+    station: Node | None = None
+    """The device, when it is one of the LAN."""
+    mac_int: int = 0
+    """Ethernet source of its packets on the LAN (the router's for all of the Internet)."""
+    host_name: str = "localhost"
+    """Name in its certificate when the client does not say whom it wants."""
+
+
+class Bucket:
+    """A token bucket that may run into debt: the debt is the queue."""
+
+    __slots__ = ("at", "burst", "bytes_per_ns", "queue_ns", "tokens")
+
+    def __init__(self, link: Impairment) -> None:
+        assert link.rate is not None
+        self.bytes_per_ns = link.rate / 8e9
+        self.burst = float(link.burst)
+        self.tokens = self.burst
+        self.queue_ns = round(link.queue * 1e9)
+        self.at = -NEVER
+
+    def _fill(self, at: int) -> None:
+        if at > self.at:
+            if self.at > -NEVER:
+                self.tokens = min(self.burst, self.tokens + (at - self.at) * self.bytes_per_ns)
+            self.at = at
+
+    def wait(self, at: int) -> int:
+        """Return how long a packet sent now would queue, ns."""
+        self._fill(at)
+        return 0 if self.tokens >= 0 else round(-self.tokens / self.bytes_per_ns)
+
+    def room(self, at: int, size: int) -> bool:
+        """Tell whether `size` bytes pass without waiting; take them if so."""
+        self._fill(at)
+        if self.tokens < size:
+            return False
+        self.tokens -= size
+        return True
+
+    def take(self, at: int, size: int) -> int | None:
+        """Take a packet's tokens; return its wait in ns, or None when the queue is full."""
+        wait = self.wait(at)
+        if wait > self.queue_ns:
+            return None
+        self.tokens -= size
+        return wait
+
+    def owe(self, at: int, size: int) -> None:
+        """Take tokens whether or not they are there (a bulk transfer paced by its window)."""
+        self._fill(at)
+        self.tokens -= size
+
+
+class Conditions:
+    """Answers what becomes of a packet at a moment."""
+
+    def __init__(self, timeline: Timeline, wan: Impairment) -> None:
+        self.timeline = timeline
+        self.wan = wan
+        self.changes = timeline.changes()
+        self.next_change = -NEVER
+        self.uplink = "up"
+        self.disturbed = False
+        self.up_bucket = Bucket(wan) if wan.rate else None
+        self.down_bucket = Bucket(wan) if wan.rate else None
+        self._span_buckets: dict[int, tuple[Bucket, Bucket]] = {
+            index: (Bucket(span.link), Bucket(span.link))
+            for index, span in enumerate(timeline.impaired)
+            if span.link.rate
+        }
+        self.wan_ns = round(wan.delay * 1e9)
+        self.jitter_steps = max(0, round(wan.jitter * 1e9 / 250_000))
+        self._cursor = 0
+
+    def advance(self, now: int) -> None:
+        """Bring the present state up to `now`; called whenever something may have changed."""
+        while self._cursor < len(self.changes) and self.changes[self._cursor] <= now:
+            self._cursor += 1
+        self.next_change = self.changes[self._cursor] if self._cursor < len(self.changes) else NEVER
+        self.uplink = self.timeline.uplink.at(now)
+        spans = (*self.timeline.outages, *self.timeline.impaired)
+        self.disturbed = bool(self.wan.loss) or any(span.begin <= now < span.end for span in spans)
+
+    def calm(self, now: int) -> bool:
+        """Tell whether the WAN is up and undisturbed now; it stays so until `next_change`."""
+        if now >= self.next_change:
+            self.advance(now)
+        return self.uplink == "up" and not self.disturbed
+
+    def jitter_ns(self, node: Node) -> int:
+        """Draw the extra one-way delay of an exchange, in steps of 0.25 ms."""
+        return node.rng.randrange(self.jitter_steps + 1) * 250_000 if self.jitter_steps else 0
+
+    def lan_up(self, at: int) -> bool:
+        """Tell whether the router's LAN side runs."""
+        return self.timeline.lan.at(at)
+
+    def down(self, server: Server, port: int, at: int) -> str | None:
+        """Return None when the server answers, else `silent` or `refused`."""
+        for outage in self.timeline.outages:
+            if outage.service and outage.begin <= at < outage.end:
+                if outage.service == server.name or outage.service in server.kinds:
+                    return "refused" if outage.refused else "silent"
+        return None
+
+    def lan_loss(self, node: Node, at: int) -> tuple[bool, int]:
+        """Return whether a frame on the device's access link is lost, and its extra delay in ns."""
+        lost, extra = False, 0
+        for span in self.timeline.impaired:
+            if span.device == node.name and span.begin <= at < span.end:
+                lost = lost or (span.link.loss > 0 and node.loss_rng.random() < span.link.loss)
+                extra += round(span.link.delay * 1e9)
+                if span.link.jitter:
+                    extra += round(node.loss_rng.random() * span.link.jitter * 1e9)
+        return lost, extra
+
+    def cross(self, node: Node, at: int, size: int, upwards: bool) -> int | None:
+        """Return the extra delay (ns) of a packet that crosses the WAN now, None when it is lost."""
+        if node.link == "open":
+            return 0
+        extra = 0
+        if self.wan.loss and node.loss_rng.random() < self.wan.loss:
+            return None
+        bucket = self.up_bucket if upwards else self.down_bucket
+        if bucket is not None:
+            wait = bucket.take(at, size)
+            if wait is None:
+                return None
+            extra += wait
+        for index, span in enumerate(self.timeline.impaired):
+            if span.device is None and span.begin <= at < span.end:
+                if span.link.loss and node.loss_rng.random() < span.link.loss:
+                    return None
+                extra += round(span.link.delay * 1e9)
+                if span.link.jitter:
+                    extra += round(node.loss_rng.random() * span.link.jitter * 1e9)
+                if index in self._span_buckets:
+                    wait = self._span_buckets[index][0 if upwards else 1].take(at, size)
+                    if wait is None:
+                        return None
+                    extra += wait
+        return extra
+
+    def unreachable_at(self, node: Node, at: int) -> int | None:
+        """Return when the router's ICMP error about a packet leaves it, None if it sends none.
+
+        A router that knows of no upstream answers at once. One that forwards into the void
+        searches its next hop for `arp_failure`; what waits for that (three packets) then gets its
+        error. The search is kept per device, so that devices do not see each other.
+        """
+        uplink = self.timeline.uplink.at(at)
+        if uplink == "known":
+            when = at + FORWARDING_NS
+        elif uplink == "silent":
+            if at >= node.hop_failure:
+                node.hop_failure = at + self.arp_failure_ns
+                node.hop_waiting = 0
+            node.hop_waiting += 1
+            if node.hop_waiting > 3:
+                return None
+            when = node.hop_failure + FORWARDING_NS
+            if self.timeline.uplink.at(when) == "up":
+                return None
+        else:
+            return None
+        return when if node.may_send_error(when) else None
+
+    arp_failure_ns: int = 3_000_000_000
+
+
+class LivePath:
+    """The way of one connection while something may be wrong (see `testbed.simulation.tcp.Path`)."""
+
+    def __init__(self, conditions: Conditions, node: Node, server: Server, port: int, stream: SimStream) -> None:
+        self.conditions, self.node, self.server, self.port = conditions, node, server, port
+        self.stream = stream
+        self.lan = node.lan_ns + (server.station.lan_ns if server.station else 0)
+        self.remote = server.delay_ns + conditions.wan_ns + stream.jitter_ns if server.delay_ns else 0
+        self.elsewhere = node.link == "open"
+        self.shift = 0
+        """Delay of a queue that was there when the exchange began, ns, downwards."""
+
+    def _alive(self, at: int) -> bool:
+        """Whether the device's access link carries a frame."""
+        return self.elsewhere or self.conditions.lan_up(at)
+
+    def up(self, at: int, size: int) -> Fate:
+        lost, extra = self.conditions.lan_loss(self.node, at)
+        seen = at + self.lan + extra
+        if lost or not self._alive(seen):
+            return Fate(None, None)
+        if not self.remote or self.elsewhere:
+            return Fate(seen, seen + self.remote)
+        if self.conditions.timeline.uplink.at(seen) != "up":
+            error = self.conditions.unreachable_at(self.node, seen)
+            return Fate(seen, None, error + self.lan if error is not None else None)
+        wait = self.conditions.cross(self.node, seen, size, upwards=True)
+        if wait is None or self.conditions.down(self.server, self.port, seen) == "silent":
+            return Fate(seen, None)
+        return Fate(seen, seen + self.remote + wait)
+
+    def down(self, at: int, size: int) -> Fate:
+        seen = at
+        if self.remote and not self.elsewhere:
+            if self.conditions.timeline.uplink.at(at + self.remote) != "up":
+                return Fate(None, None)
+            wait = self.conditions.cross(self.node, at, size, upwards=False)
+            if wait is None:
+                return Fate(None, None)
+            seen = at + wait
+        seen += self.remote
+        lost, extra = self.conditions.lan_loss(self.node, seen)
+        if not self._alive(seen):
+            return Fate(None, None)
+        return Fate(seen, None if lost else seen + extra + self.lan)
+
+    def listening(self, at: int) -> bool | None:
+        how = self.conditions.down(self.server, self.port, at)
+        if how is not None:
+            return None if how == "silent" else False
+        return self.port in self.server.ports
+
+    def forgotten(self, at: int) -> bool:
+        return self.stream.forgotten(at)

@@ -1,0 +1,230 @@
+"""The host port in the simulation (see `testbed.host.Host`)."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from testbed.host import About, CancelledError, Lease, LinkDown, TlsHello
+from testbed.scenario.addresses import number
+from testbed.simulation.node import ip_number
+from testbed.simulation.streams import SimStream
+from testbed.simulation.waiting import SimWakeup, pause, until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from simpy import Process
+
+    from testbed.host import Board, Host, Stream, Task, Wakeup
+    from testbed.models import DeviceModel
+    from testbed.simulation.network import Exchanged, Network
+    from testbed.simulation.node import Node
+
+
+class SimTask:
+    """A running behaviour (see `testbed.host.Task`)."""
+
+    __slots__ = ("process",)
+
+    def __init__(self, process: Process) -> None:
+        self.process = process
+
+    def cancel(self) -> None:
+        """End the task where it waits."""
+        if self.process.is_alive:
+            self.process.interrupt()
+
+
+class SimHost:
+    """One task's view of its device and of the network."""
+
+    def __init__(self, network: Network, node: Node, task: str) -> None:
+        self.network, self.node, self.task = network, node, task
+        self.env = network.env
+        self.behaviour = task.split("/")[0].split("#")[0] or "device"
+        """The habit's name, as labels and log lines have it."""
+        self._rng: Random | None = None
+
+    @property
+    def rng(self) -> Random:
+        """The task's own random stream."""
+        if self._rng is None:
+            self._rng = Random(number(self.node.seed, self.node.name, self.task))
+        return self._rng
+
+    @property
+    def device(self) -> DeviceModel:
+        """The device's model."""
+        return self.node.model
+
+    @property
+    def mac(self) -> str:
+        """The device's MAC address."""
+        return self.node.mac
+
+    @property
+    def board(self) -> Board:
+        """What the device's tasks tell each other."""
+        return self.node.board
+
+    @property
+    def parent(self) -> Board | None:
+        """The board of the hub or phone it acts through."""
+        return self.node.parent.board if self.node.parent else None
+
+    @property
+    def lease(self) -> Lease | None:
+        """The present IPv4 configuration."""
+        return self.node.lease
+
+    @property
+    def associated(self) -> bool:
+        """Whether there is a link."""
+        return self.node.link != "down"
+
+    def now(self) -> float:
+        """Return Unix time in seconds."""
+        return self.network.begin_s + self.env.now / 1e9
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+        await pause(self.env, max(0, round(seconds * 1e9)))
+
+    async def sleep_until(self, when: float) -> None:
+        """Wait until a moment of Unix time; not at all when it has passed."""
+        delay = round((when - self.network.begin_s) * 1e9) - self.env.now
+        if delay > 0:
+            await pause(self.env, delay)
+
+    def spawn(self, name: str, work: Callable[[Host], Coroutine[Any, Any, None]]) -> Task:
+        """Run a task beside this one."""
+        path = f"{self.task}/{name}" if self.task else name
+        count = self.node.spawned[path] = self.node.spawned.get(path, 0) + 1
+        if count > 1:
+            path = f"{path}#{count}"
+        child = SimHost(self.network, self.node, path)
+        process = self.env.process(_supervise(child, work))
+        self.node.tasks[path] = process
+        return SimTask(process)
+
+    def wakeup(self) -> Wakeup:
+        """Return a one-shot signal."""
+        return SimWakeup(self.env)
+
+    def configure(self, lease: Lease | None) -> None:
+        """Set or take away the IPv4 configuration."""
+        node = self.node
+        if lease is not None and (node.lease is None or node.lease.address != lease.address):
+            node.gateway_stale = node.router_stale = None
+        node.lease = lease
+        node.ip = ip_number(lease.address) if lease else 0
+        node.board.set("lease", lease)
+
+    async def dhcp_exchange(self, message: bytes, server: str | None, timeout_s: float, about: About) -> bytes:
+        """Exchange a DHCP message with the network's server."""
+        exchanged = self.network.dhcp(self.node, self.behaviour, message, server, round(timeout_s * 1e9), about)
+        return await self._finish(exchanged, about)
+
+    async def udp_request(
+        self, address: str, port: int, data: bytes, timeout_s: float, about: About, source_port: int | None = None
+    ) -> bytes:
+        """Send a datagram and wait for its answer."""
+        exchanged = self.network.datagram(
+            self.node, self.behaviour, address, port, data, round(timeout_s * 1e9), about, source_port
+        )
+        return await self._finish(exchanged, about)
+
+    async def _finish(self, exchanged: Exchanged, about: About) -> bytes:
+        end, failure, answer, first = exchanged
+        network, node, env = self.network, self.node, self.env
+        exchange = node.exchanges
+        try:
+            await pause(env, end - env.now)
+        except CancelledError:
+            network.cut(first, (network.label(node.name, self.behaviour, about), exchange), env.now)
+            network.log.exchange(env.now, node.name, self.behaviour, about, exchange, "cancelled")
+            raise
+        outcome = failure.outcome if failure else "ok"
+        network.log.exchange(end, node.name, self.behaviour, about, exchange, outcome)
+        if failure is not None:
+            raise failure
+        return answer
+
+    def udp_send(
+        self, address: str, port: int, data: bytes, about: About, source_port: int | None = None, ttl: int = 64
+    ) -> None:
+        """Send a datagram that nobody answers."""
+        exchange = self.network.send(self.node, self.behaviour, address, port, data, about, source_port, ttl)
+        if exchange is not None:
+            self.network.log.exchange(self.env.now, self.node.name, self.behaviour, about, exchange, "sent")
+
+    async def ping(self, address: str, count: int, interval_s: float, timeout_s: float, about: About) -> int:
+        """Send echo requests; return how many were answered."""
+        network, node, env = self.network, self.node, self.env
+        end, answered, first = network.ping(
+            node, self.behaviour, address, count, round(interval_s * 1e9), round(timeout_s * 1e9), about
+        )
+        exchange = node.exchanges
+        until_ns = min(end, node.link_until)
+        try:
+            await pause(env, until_ns - env.now)
+        except CancelledError:
+            network.cut(first, (network.label(node.name, self.behaviour, about), exchange), env.now)
+            network.log.exchange(env.now, node.name, self.behaviour, about, exchange, "cancelled")
+            raise
+        outcome = "link-down" if until_ns < end else "ok" if answered == count else "partial" if answered else "no-reply"
+        network.log.exchange(until_ns, node.name, self.behaviour, about, exchange, outcome)
+        if until_ns < end:
+            raise LinkDown
+        return answered
+
+    def igmp_send(self, group: str, message: bytes, about: About) -> None:
+        """Send an IGMP message."""
+        exchange = self.network.igmp(self.node, self.behaviour, group, message, about)
+        if exchange is not None:
+            self.network.log.exchange(self.env.now, self.node.name, self.behaviour, about, exchange, "sent")
+
+    async def igmp_query(self) -> bytes:
+        """Wait for the next IGMP query."""
+        event = self.env.event()
+        self.node.query_waiters.append(event)
+        query: bytes = await until(event)
+        return query
+
+    def groups(self, action: str, group: str) -> None:
+        """Note a group membership: the simulated LAN floods multicast."""
+        key = f"group {group}"
+        self.node.board.set(key, action == "join")
+
+    async def open_stream(
+        self, address: str, port: int, timeout_s: float, about: About, tls: TlsHello | None = None,
+        keepalive_s: float | None = None,
+    ) -> Stream:  # fmt: skip
+        """Connect, with TLS if asked."""
+        node = self.node
+        if node.lease is None or node.link == "down":
+            raise LinkDown
+        server = self.network.find(node, address)
+        stream = SimStream(self.network, node, self.behaviour, server, port, address, tls, keepalive_s)
+        await stream.connect(timeout_s, about)
+        return stream
+
+    def note(self, event: str, outcome: str = "", why: str = "", **details: Any) -> None:
+        """Write to the event log."""
+        self.network.log.note(self.env.now, self.node.name, self.behaviour, event, outcome, why, **details)
+
+
+def start_device(root: SimHost, work: Callable[[Host], Coroutine[Any, Any, None]]) -> None:
+    """Start a device's first program; its habits are spawned by it."""
+    root.node.tasks[""] = root.env.process(_supervise(root, work))
+
+
+async def _supervise(host: SimHost, work: Callable[[Host], Coroutine[Any, Any, None]]) -> None:
+    """Run a task to its end; power-off ends it quietly, a crash ends the run loudly."""
+    try:
+        await work(host)
+    except CancelledError:
+        return
+    finally:
+        host.node.tasks.pop(host.task, None)

@@ -1,0 +1,452 @@
+"""TCP connections of simulated hosts: plans played by `testbed.simulation.tcp`, kept where clean.
+
+Rules of this file:
+- One request and its answer are one plan, one record and one event.
+- A plan on a calm network depends on sizes and delays alone; it is played once and used again.
+- TLS is record sizes, handshake messages and timing: no cryptography (docs: limits).
+"""
+
+from __future__ import annotations
+
+from struct import pack
+from typing import TYPE_CHECKING, NamedTuple
+
+from testbed.host import About, Answer, CancelledError, LinkDown, NetError, NoReply, Refused, StreamLost, TlsHello, Unreachable
+from testbed.protocols import certs, tls
+from testbed.simulation import tape as t
+from testbed.simulation.conditions import LivePath, Server
+from testbed.simulation.node import NEVER, Node, ip_number
+from testbed.simulation.network import quote_segment
+from testbed.simulation.tcp import (
+    BEFORE, CLIENT, SERVER, Message, Plan, Played, Stack, Steady, keepalive, play, reset,
+)  # fmt: skip
+from testbed.simulation.waiting import pause
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from testbed.host import Session
+    from testbed.simulation.network import Network
+
+FAILURES: dict[str, type[NetError]] = {
+    "no-reply": NoReply, "refused": Refused, "unreachable": Unreachable, "lost": StreamLost,
+}  # fmt: skip
+BULK_BYTES = 48_000
+"""Transfers of this size fill their window: they are paced by a rate-limited link, not dropped."""
+IDLE_RESET_NS = 1_000_000_000
+KEEPALIVE_INTERVAL_NS = 75_000_000_000
+KEEPALIVE_PROBES = 9
+RECORD_HEADER = b"\x17\x03\x03"
+
+
+class Course(NamedTuple):
+    """How an operation on a connection goes, in absolute nanoseconds."""
+
+    start: int
+    played: Played
+    failure: type[NetError] | None
+    done: int
+    row: list[int] | None
+    """The record on the tape, None if nobody sees it."""
+
+
+class Library:
+    """Clean plans, played once."""
+
+    def __init__(self, network: Network) -> None:
+        self.network = network
+        self.generation = 0
+        self._scripts: dict[tuple[object, ...], t.Script] = {}
+
+    def clean(self, plan: Plan, client: Stack, lan: int, wan: int, pace: int) -> t.Script:
+        """Return the script of a plan on a calm path."""
+        tape = self.network.tape
+        if tape.generation != self.generation:
+            self.generation = tape.generation
+            self._scripts.clear()
+        key = (plan, client, lan, wan, pace)
+        script = self._scripts.get(key)
+        if script is None:
+            played = play(plan, client, self.network.server_stack, Steady(lan, wan, wan, pace), 0, NEVER)
+            script = self._scripts[key] = tape.script(played, client, self.network.server_stack)
+        return script
+
+    def kept(self, key: tuple[object, ...], client: Stack, played: Played) -> t.Script:
+        """Return the script of segments that a kernel sends by itself."""
+        tape = self.network.tape
+        if tape.generation != self.generation:
+            self.generation = tape.generation
+            self._scripts.clear()
+        script = self._scripts.get((key, client))
+        if script is None:
+            script = self._scripts[key, client] = tape.script(played, client, self.network.server_stack)
+        return script
+
+
+class SimStream:
+    """A client's connection (see `testbed.host.Stream`)."""
+
+    def __init__(
+        self, network: Network, node: Node, behaviour: str, server: Server | None, port: int, peer: str,
+        hello: TlsHello | None, keepalive_s: float | None,
+    ) -> None:  # fmt: skip
+        self.network, self.node, self.behaviour = network, node, behaviour
+        self.server = server or Server("nobody", peer, ip_number(peer), 20_000_000, 50)
+        self.port = port
+        self.peer = (peer, port)
+        self.open = False
+        self.hello = hello
+        self.keepalive_ns = round(keepalive_s * 1e9) if keepalive_s else 0
+        self.local_port = node.port()
+        self.jitter_ns = network.conditions.jitter_ns(node)
+        self.session: Session | None = None
+        self.began = network.env.now
+        rng = node.rng
+        self.seqs = [rng.getrandbits(32), rng.getrandbits(32)]
+        self.ipids = [rng.getrandbits(16), rng.getrandbits(16)]
+        self.stamps = (node.stamp, rng.getrandbits(31))
+        self.echoes = [-NEVER, -NEVER]
+        self.secret = rng.randbytes(32) if hello else b""
+        window = node.stack.initial_window
+        self.cwnd = (window, 10)
+        self.quiet = 0
+        """When nothing of the connection is under way any more."""
+        self.lost_at = NEVER
+        self.row: list[int] | None = None
+        lan = node.lan_ns + (self.server.station.lan_ns if self.server.station else 0)
+        self.lan = lan
+        self.wan = self.server.delay_ns + network.conditions.wan_ns + self.jitter_ns if self.server.delay_ns else 0
+        self.sealed_bytes = 0
+
+    # --- the operations -------------------------------------------------------------------
+
+    async def connect(self, timeout_s: float, about: About) -> None:
+        """Open the connection, TLS included."""
+        up = down = b""
+        messages: tuple[Message, ...] = ()
+        if self.hello is not None:
+            up, down, messages = self._handshake(self.hello)
+        plan = Plan(messages, True, self.cwnd)
+        now = self.network.env.now
+        arp = self.network.neighbour(self.node, now, confirmed=True)
+        await self._operate(plan, up, down, timeout_s, about, now + arp, opening=True)
+        service = self.server.ports.get(self.port)
+        assert service is not None, "a connection to a port that does not listen"
+        self.session = service.session((self.network._source(self.node), self.local_port), self.network.unix(now))
+        self.open = True
+        self.node.streams.add(self)
+
+    async def request(
+        self, data: bytes, complete: Callable[[bytes], bool], timeout_s: float, about: About
+    ) -> bytes:
+        """Send and return the answer (see `testbed.host.Stream.request`)."""
+        self._usable()
+        now = self.network.env.now
+        answer = self._ask(data, now, round(timeout_s * 1e9))
+        whole = answer is not None and complete(answer.data)
+        messages = [Message(CLIENT, self._wire(len(data)))]
+        down = b""
+        if answer is not None and answer.data:
+            messages.append(Message(SERVER, self._wire(len(answer.data)), round(answer.think_s * 1e9)))
+            down = self._protect(answer.data)
+        if answer is not None and answer.close:
+            messages += [Message(SERVER, 0, 0, True), Message(CLIENT, 0, 0, True)]
+        plan = Plan(tuple(messages), False, self._window(now), 2 * (self.lan + self.wan))
+        await self._operate(
+            plan, self._protect(data), down, timeout_s, about, now, opening=False, whole=whole
+        )
+        assert answer is not None
+        if answer.close:
+            self._gone()
+        return answer.data
+
+    async def send(self, data: bytes, about: About) -> None:
+        """Send without waiting (see `testbed.host.Stream.send`)."""
+        self._usable()
+        now = self.network.env.now
+        answer = self._ask(data, now, 0)
+        plan = Plan((Message(CLIENT, self._wire(len(data))),), False, self._window(now), 2 * (self.lan + self.wan))
+        assert answer is None or not answer.data, "the service answered a one-way message"
+        exchange, label = self._exchange(about)
+        course = self._course(plan, self._protect(data), b"", now, NEVER - 1, label, exchange, opening=False)
+        self._adopt(course)
+        if not course.played.acknowledged:
+            self.lost_at = course.start + course.played.quiet
+        self.network.log.exchange(now, self.node.name, self.behaviour, about, exchange, "ok")
+
+    async def idle(self, duration_s: float, about: About) -> None:
+        """Stay connected (see `testbed.host.Stream.idle`)."""
+        self._usable()
+        network = self.network
+        now = network.env.now
+        end = now + round(duration_s * 1e9)
+        lost = self.lost_at
+        if self.keepalive_ns:
+            lost = min(lost, self._keepalives(now, end, about))
+        until = min(end, lost, self.node.link_until)
+        await pause(network.env, until - now)
+        if until == end:
+            return
+        self._break(network.env.now)
+        raise LinkDown if until == self.node.link_until or self.node.link == "down" else StreamLost
+
+    async def close(self) -> None:
+        """Close in good order; the kernel does the rest."""
+        if not self.open:
+            return
+        now = self.network.env.now
+        farewell = tls.alert(self.secret, self.hello.version) if self.hello else b""
+        plan = Plan(
+            (Message(CLIENT, len(farewell), 0, True), Message(SERVER, 0, 0, True)), False, self._window(now),
+            2 * (self.lan + self.wan),
+        )  # fmt: skip
+        if self.node.link != "down" and self.node.lease is not None:
+            exchange, label = self._exchange(About(*self.about[:2]))
+            start = max(now, self.quiet)
+            course = self._course(plan, farewell, b"", start, start + 120_000_000_000, label, exchange, opening=False)
+            self._adopt(course)
+        self._gone()
+
+    def abort(self) -> None:
+        """Reset the connection."""
+        if self.open:
+            self._reset(self.network.env.now)
+
+    def vanish(self, now: int) -> None:
+        """Lose the connection without a word: the power or the link went."""
+        self._break(now)
+
+    # --- inside ---------------------------------------------------------------------------
+
+    about: About = About("TCP")
+    """What the connection was last used for: labels its kernel's own segments."""
+
+    def _usable(self) -> None:
+        now = self.network.env.now
+        if not self.open:
+            raise LinkDown if self.node.link == "down" else StreamLost
+        if now >= self.lost_at:
+            self._break(now)
+            raise StreamLost
+
+    def _wire(self, size: int) -> int:
+        return tls.protected_length(size, self.hello.version) if self.hello else size
+
+    def _protect(self, data: bytes) -> bytes:
+        """Return what goes over the wire: the data, or TLS records of its size."""
+        if self.hello is None or not data:
+            return data
+        pool = self.network.pool
+        parts = []
+        for size in tls.record_sizes(len(data), self.hello.version):
+            at = (self.seqs[0] + self.sealed_bytes) % (len(pool) - size)
+            self.sealed_bytes += size * 7 + 13
+            parts.append(RECORD_HEADER + (size - 5).to_bytes(2, "big") + pool[at : at + size - 5])
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _handshake(self, hello: TlsHello) -> tuple[bytes, bytes, tuple[Message, ...]]:
+        """Return both sides' handshake bytes and their turns."""
+        secret = self.secret
+        host = hello.sni or self.server.host_name
+        session_id = secret[:32]
+        first = tls.client_hello(hello, secret, session_id if hello.resume else b"")
+        if hello.resume:
+            flight, finish = tls.resumed_server_flight(hello, secret, session_id), b""
+            last = tls.resumed_client_flight(hello, secret)
+        else:
+            chain = certs.chain(host, hello.chain_bytes).certificate_list
+            flight = tls.server_flight(hello, secret, chain)
+            last = tls.client_flight(hello, secret)
+            finish = tls.server_finish(hello, secret)
+        turns = [Message(CLIENT, len(first)), Message(SERVER, len(flight), 1_000_000), Message(CLIENT, len(last))]
+        if finish:
+            turns.append(Message(SERVER, len(finish), 1_000_000))
+        return first + last, flight + finish, tuple(turns)
+
+    def _window(self, now: int) -> tuple[int, int]:
+        if now - self.quiet > IDLE_RESET_NS:
+            self.cwnd = (self.node.stack.initial_window, 10)
+        return self.cwnd
+
+    def _ask(self, data: bytes, now: int, timeout: int) -> Answer | None:
+        """Let the server's program see the message, if it will reach it."""
+        assert self.session is not None
+        conditions = self.network.conditions
+        arrives = now + self.lan + self.wan
+        if self.wan and self.node.link == "home" and conditions.timeline.uplink.at(arrives) != "up":
+            arrives = conditions.timeline.uplink.next_change(arrives)
+            while arrives < now + timeout and conditions.timeline.uplink.at(arrives) != "up":
+                arrives = conditions.timeline.uplink.next_change(arrives)
+            if arrives >= now + timeout:
+                return None
+        if self.forgotten(arrives):
+            return None
+        return self.session.receive(data, self.network.unix(arrives))
+
+    def forgotten(self, at: int) -> bool:
+        """Whether the server has dropped the connection by then."""
+        expired = getattr(self.session, "expired", None)
+        return bool(expired(self.network.unix(at))) if expired else False
+
+    def _exchange(self, about: About) -> tuple[int, int]:
+        self.node.exchanges += 1
+        self.about = about
+        return self.node.exchanges, self.network.label(self.node.name, self.behaviour, about)
+
+    async def _operate(
+        self, plan: Plan, up: bytes, down: bytes, timeout_s: float, about: About, start: int, *, opening: bool,
+        whole: bool = True,
+    ) -> None:  # fmt: skip
+        """Play a plan, wait for its end, and raise how it failed."""
+        network, node = self.network, self.node
+        env = network.env
+        exchange, label = self._exchange(about)
+        deadline = env.now + round(timeout_s * 1e9)
+        start = max(start, self.quiet)
+        if start >= deadline:  # the kernel is still busy with what was sent before
+            course = Course(start, Played(quiet=0), NoReply, deadline, None)
+        else:
+            course = self._course(plan, up, down, start, deadline, label, exchange, opening=opening)
+            if not whole and course.failure is None:
+                course = course._replace(failure=NoReply, done=deadline)
+        failure, done = course.failure, course.done
+        if self.lost_at < done:
+            failure, done = StreamLost, self.lost_at
+        if node.link_until <= done:
+            failure, done = LinkDown, node.link_until
+        self._adopt(course)
+        if course.row is not None and failure is not None:
+            course.row[t.P_CUT] = min(course.row[t.P_CUT], done)
+        try:
+            await pause(env, done - env.now)
+        except CancelledError:
+            if course.row is not None:
+                course.row[t.P_CUT] = min(course.row[t.P_CUT], env.now)
+            network.log.exchange(env.now, node.name, self.behaviour, about, exchange, "cancelled")
+            raise
+        network.log.exchange(done, node.name, self.behaviour, about, exchange, failure.outcome if failure else "ok")
+        if failure is not None:
+            if failure is StreamLost or failure is LinkDown:
+                self._break(env.now)
+            raise failure
+        network.neighbour(node, done, confirmed=True)
+
+    def _course(
+        self, plan: Plan, up: bytes, down: bytes, start: int, deadline: int, label: int, exchange: int, *, opening: bool
+    ) -> Course:
+        """Settle how a plan goes, and put its record on the tape."""
+        network, node = self.network, self.node
+        conditions = network.conditions
+        size = len(up) + len(down) + 600
+        elsewhere = node.link == "open"
+        shift, pace = 0, 0
+        calm = elsewhere or not self.wan or conditions.calm(network.env.now)
+        listens = not opening or self.port in self.server.ports
+        if calm and self.wan and not elsewhere and conditions.down_bucket is not None:
+            assert conditions.up_bucket is not None
+            bucket = conditions.down_bucket
+            if not (conditions.up_bucket.room(start, len(up) + 300) and bucket.room(start, size)):
+                if size < BULK_BYTES:
+                    calm = False
+                else:
+                    wait = bucket.wait(start)
+                    shift = max(0, wait - bucket.queue_ns)
+                    pace = round(1000 / bucket.bytes_per_ns)
+                    bucket.owe(start, size)
+        calm = calm and listens and not (conditions.disturbed and not elsewhere)
+        if calm:
+            script = network.library.clean(plan, node.stack, self.lan, self.wan, pace)
+            played = script.played
+            start += shift
+            end = start + max(played.quiet, script.span)
+            if end < conditions.next_change and end < node.link_until and played.done + start <= deadline:
+                row = self._record(script.index, start, up, down, label, exchange, script.span)
+                return Course(start, played, None, start + played.done, row)
+            start -= shift
+        path = LivePath(conditions, node, self.server, self.port, self)
+        played = play(plan, node.stack, network.server_stack, path, start, min(deadline, node.link_until))
+        script = network.tape.script(played, node.stack, network.server_stack)
+        row = self._record(script.index, start, up, down, label, exchange, script.span)
+        for when, seq, index in played.unreachable:
+            quoted = quote_segment(
+                node.model.ttl, (self.ipids[0] + index) & 0xFFFF, (node.ip, self.local_port),
+                (self.server.ip, self.port), self.seqs[0] + seq, 0, 40,
+            )  # fmt: skip
+            code = 0 if conditions.timeline.uplink.at(start + when) == "known" else 1
+            network.unreachable(node, start + when, label, quoted, code, None, self.server.ip)
+        failure = FAILURES.get(played.outcome)
+        return Course(start, played, failure, start + played.done, row)
+
+    def _record(
+        self, script: int, start: int, up: bytes, down: bytes, label: int, exchange: int, span: int
+    ) -> list[int] | None:
+        node, server, tape = self.node, self.server, self.network.tape
+        if node.link != "home" or start + span < 0:
+            return None
+        row = [
+            start, NEVER, NEVER, label, exchange, script, node.mac_int, server.mac_int or self.network.router_mac,
+            node.ip, server.ip, self.local_port, self.port, node.model.ttl | server.ttl << 8, self.seqs[0],
+            self.seqs[1], self.ipids[0], self.ipids[1], tape.payload(up), tape.payload(down), len(up), len(down),
+            self.stamps[0], self.stamps[1], self.echoes[1], self.echoes[0], 0,
+        ]  # fmt: skip
+        tape.plans.append(row)
+        return row
+
+    def _adopt(self, course: Course) -> None:
+        """Move the connection's counters past a plan; its delayed ACK yields to the next words."""
+        played = course.played
+        if self.row is not None:
+            self.row[t.P_ACK_CUT] = min(self.row[t.P_ACK_CUT], course.start)
+        self.row = course.row
+        for side in (CLIENT, SERVER):
+            self.seqs[side] = (self.seqs[side] + played.advance[side]) & 0xFFFFFFFF
+            self.ipids[side] = (self.ipids[side] + played.counts[side]) & 0xFFFF
+            if played.last_sent[side] != BEFORE:
+                self.echoes[side] = course.start + played.last_sent[side]
+        self.cwnd = played.cwnd
+        self.quiet = max(self.quiet, course.start + played.quiet)
+
+    def _keepalives(self, now: int, end: int, about: About) -> int:
+        """Send keep-alive probes (RFC 9293 §3.8.4) until `end`; return when the connection is lost."""
+        network, conditions = self.network, self.network.conditions
+        at, missed = max(now, self.quiet) + self.keepalive_ns, 0
+        while at < end and at < self.node.link_until:
+            exchange, label = self._exchange(about)
+            seen = at + self.lan
+            answered = self.node.link == "open" or (
+                conditions.timeline.uplink.at(seen) == "up"
+                and conditions.timeline.uplink.at(seen + 2 * self.wan) == "up"
+                and conditions.down(self.server, self.port, seen) is None
+            )
+            key = ("keepalive", self.lan, self.wan, answered)
+            script = network.library.kept(key, self.node.stack, keepalive(self.lan, self.wan, answered=answered))
+            row = self._record(script.index, at, b"", b"", label, exchange, script.span)
+            if row is not None:
+                row[t.P_CUT] = min(row[t.P_CUT], self.node.link_until)
+            self._adopt(Course(at, script.played, None, at, row))
+            missed = 0 if answered else missed + 1
+            if missed >= KEEPALIVE_PROBES:
+                return at
+            at += self.keepalive_ns if answered else KEEPALIVE_INTERVAL_NS
+        return NEVER
+
+    def _reset(self, now: int) -> None:
+        node = self.node
+        if self.row is not None:
+            self.row[t.P_CUT] = min(self.row[t.P_CUT], now)
+        if node.link != "down" and node.lease is not None:
+            exchange, label = self._exchange(About(*self.about[:2], why="abort"))
+            script = self.network.library.kept(("reset", self.lan), node.stack, reset(self.lan))
+            row = self._record(script.index, now, b"", b"", label, exchange, self.lan)
+            if row is not None and now + self.lan >= node.link_until:
+                row[t.P_CUT] = now
+        self._gone()
+
+    def _break(self, now: int) -> None:
+        if self.row is not None:
+            self.row[t.P_CUT] = min(self.row[t.P_CUT], now)
+        self._gone()
+
+    def _gone(self) -> None:
+        self.open = False
+        self.node.streams.discard(self)

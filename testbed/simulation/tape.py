@@ -1,0 +1,198 @@
+"""What the simulation emits: compact records of what was sent when, in columns.
+
+SimPy's tasks write here; nothing is built packet by packet. A record is one datagram (`datagram`)
+or one played TCP plan (`plan`); `testbed.simulation.render` expands a batch of them into frames.
+
+Rules of this file:
+- Times are nanoseconds from the start of the capture. What ends before 0 is not recorded.
+- A record may reach into the future. `cut` ends it early (power-off, abort): frames after the cut
+  were never sent. Only frames not yet rendered can be cut, so a batch is taken up to now.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from testbed.simulation.tcp import Played, Stack
+
+NEVER = 1 << 62
+SCRIPT_ROWS = 400_000
+"""Segments kept in scripts before those no longer needed are dropped."""
+
+# Columns of a datagram record.
+(
+    D_AT, D_CUT, D_LABEL, D_EXCHANGE, D_RECEIVED, D_SRC_MAC, D_DST_MAC, D_SRC_IP, D_DST_IP, D_SPORT, D_DPORT,
+    D_META, D_IPID, D_OFFSET, D_LENGTH,
+) = range(15)  # fmt: skip
+DATAGRAM_COLUMNS = 15
+
+# Columns of a plan record.
+(
+    P_AT, P_CUT, P_ACK_CUT, P_LABEL, P_EXCHANGE, P_SCRIPT, P_CLIENT_MAC, P_SERVER_MAC, P_CLIENT_IP, P_SERVER_IP,
+    P_CLIENT_PORT, P_SERVER_PORT, P_TTLS, P_CLIENT_SEQ, P_SERVER_SEQ, P_CLIENT_IPID, P_SERVER_IPID, P_UP, P_DOWN,
+    P_UP_LENGTH, P_DOWN_LENGTH, P_CLIENT_STAMP, P_SERVER_STAMP, P_CLIENT_ECHO, P_SERVER_ECHO, P_STARTS_RECEIVED,
+) = range(26)  # fmt: skip
+PLAN_COLUMNS = 26
+
+# Columns of a script's segments.
+S_AT, S_SIDE, S_FLAGS, S_SEQ, S_ACK, S_PAYLOAD, S_LENGTH, S_SENT, S_ECHO, S_DELAYED, S_WINDOW, S_OPTIONS, S_IPID = range(13)
+SCRIPT_COLUMNS = 13
+
+# Meta of a datagram: what stands behind its Ethernet header.
+UDP, ICMP, IGMP, ARP = 17, 1, 2, 0
+DONT_FRAGMENT = 1 << 16
+ROUTER_ALERT = 1 << 17
+NO_OPTIONS, STAMP_OPTIONS = 0, 1
+
+
+def meta(protocol: int, ttl: int, flags: int = 0) -> int:
+    """Pack a datagram's IP protocol, TTL and flags."""
+    return protocol | ttl << 8 | flags
+
+
+class Script(NamedTuple):
+    """A played plan, kept for use at other times and on other connections."""
+
+    index: int
+    played: Played
+    span: int
+    """Time of its last captured segment."""
+
+
+class Batch(NamedTuple):
+    """Records to render, with all they refer to."""
+
+    after: int
+    """Render frames later than this …"""
+    until: int
+    """… up to and including this."""
+    datagrams: NDArray[np.int64]
+    plans: NDArray[np.int64]
+    arena: bytes
+    script_rows: NDArray[np.int64]
+    script_starts: NDArray[np.int64]
+    options: bytes
+    option_starts: NDArray[np.int64]
+
+
+class Tape:
+    """The records of a run not yet rendered."""
+
+    def __init__(self) -> None:
+        self.datagrams: list[list[int]] = []
+        self.plans: list[list[int]] = []
+        self.arena = bytearray()
+        self.rendered = -1
+        self.generation = 0
+        """Counts how often scripts were dropped: indices of an earlier generation are void."""
+        self._script_rows: list[tuple[int, ...]] = []
+        self._script_starts: list[int] = [0]
+        self._options = bytearray(b"\0" * 12)
+        self._option_starts: list[int] = [0, 0]
+        self._option_index: dict[bytes, int] = {}
+        self._frozen: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None
+
+    def script(self, played: Played, client: Stack, server: Stack) -> Script:
+        """Keep a played plan."""
+        options = [self._syn_options(client, server), self._syn_options(server, client)]
+        stamped = client.timestamps and server.timestamps
+        numbers = [0, 0]
+        base = len(self._script_rows)
+        for segment in played.segments:
+            stack = client if segment.side == 0 else server
+            syn = segment.flags & 2
+            window = stack.window if syn else stack.window_field
+            if segment.flags & 4:
+                window, option = 0, NO_OPTIONS
+            else:
+                option = options[segment.side] if syn else STAMP_OPTIONS if stamped else NO_OPTIONS
+            self._script_rows.append(
+                (
+                    segment.at, segment.side, segment.flags, segment.seq, segment.ack, segment.payload,
+                    segment.length, segment.sent, segment.echo, segment.delayed, window, option, numbers[segment.side],
+                )  # fmt: skip
+            )
+            numbers[segment.side] += 1
+        self._script_starts.append(base + len(played.segments))
+        self._frozen = None
+        span = max((segment.at for segment in played.segments), default=0)
+        return Script(len(self._script_starts) - 2, played, span)
+
+    def _syn_options(self, stack: Stack, peer: Stack) -> int:
+        """Return the index of a SYN's option bytes: MSS, SACK, timestamps, window scale (Linux order)."""
+        data = b"\x02\x04" + stack.mss.to_bytes(2, "big")
+        stamped = stack.timestamps and peer.timestamps
+        sack = stack.sack
+        if stamped:
+            data += (b"\x04\x02" if sack else b"\x01\x01") + b"\x08\x0a" + bytes(8)
+        elif sack:
+            data += b"\x01\x01\x04\x02"
+        if stack.window_scale is not None:
+            data += b"\x01\x03\x03" + bytes([stack.window_scale])
+        index = self._option_index.get(data)
+        if index is None:
+            index = self._option_index[data] = len(self._option_starts)
+            self._option_starts.append(len(self._options))
+            self._options += bytes([len(data)]) + data + bytes(39 - len(data))
+        return index
+
+    def payload(self, data: bytes) -> int:
+        """Keep payload bytes; return where."""
+        at = len(self.arena)
+        self.arena += data
+        return at
+
+    def take(self, until: int) -> Batch:
+        """Return everything up to `until` for rendering, and keep what reaches beyond it."""
+        datagrams = np.array(self.datagrams, np.int64).reshape(-1, DATAGRAM_COLUMNS)
+        plans = np.array(self.plans, np.int64).reshape(-1, PLAN_COLUMNS)
+        if self._frozen is None:
+            self._frozen = (
+                np.array(self._script_rows, np.int64).reshape(-1, SCRIPT_COLUMNS),
+                np.array(self._script_starts, np.int64),
+            )
+        rows, starts = self._frozen
+        batch = Batch(
+            self.rendered, until, datagrams, plans, bytes(self.arena), rows, starts,
+            bytes(self._options), np.array(self._option_starts, np.int64),
+        )  # fmt: skip
+        self.rendered = until
+        arena = self.arena
+        self.arena = bytearray()
+        kept = [row for row in self.datagrams if row[D_AT] > until]
+        for row in kept:
+            row[D_OFFSET] = self.payload(arena[row[D_OFFSET] : row[D_OFFSET] + row[D_LENGTH]])
+        self.datagrams = kept
+        spans = np.zeros(len(starts) - 1, np.int64)
+        lengths = np.diff(starts)
+        if len(rows):
+            filled = lengths > 0
+            spans[filled] = np.maximum.reduceat(rows[:, S_AT], starts[:-1][filled])
+        keep = np.flatnonzero(plans[:, P_AT] + spans[plans[:, P_SCRIPT]] > until) if len(plans) else ()
+        plans_kept = []
+        for index in keep:
+            row = self.plans[index]
+            if row[P_CUT] <= until:
+                continue
+            row[P_UP] = self.payload(arena[row[P_UP] : row[P_UP] + row[P_UP_LENGTH]])
+            row[P_DOWN] = self.payload(arena[row[P_DOWN] : row[P_DOWN] + row[P_DOWN_LENGTH]])
+            plans_kept.append(row)
+        self.plans = plans_kept
+        if len(rows) > SCRIPT_ROWS:
+            self._drop_scripts(rows, starts)
+        return batch
+
+    def _drop_scripts(self, rows: NDArray[np.int64], starts: NDArray[np.int64]) -> None:
+        """Keep only the scripts of the plans still to be rendered."""
+        self.generation += 1
+        self._script_rows, self._script_starts, self._frozen = [], [0], None
+        for row in self.plans:
+            first, last = starts[row[P_SCRIPT]], starts[row[P_SCRIPT] + 1]
+            row[P_SCRIPT] = len(self._script_starts) - 1
+            self._script_rows += [tuple(segment) for segment in rows[first:last].tolist()]
+            self._script_starts.append(len(self._script_rows))
