@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from testbed.errors import UserError
 from testbed.models.setup import load_setup
 from testbed.models.units import spoken
-from testbed.output import new_folder
-from testbed.scenario.summary import RunSummary
+from testbed.output import new_folder, refuse_existing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["RunSummary", "run"]
+    from testbed.scenario.manifest import RunSummary
+
+__all__ = ["run"]
 
 
 def run(
@@ -44,6 +46,7 @@ def run(
         raise UserError(f"unknown world '{world}'; valid: simulation")
     if clock != "virtual":
         raise UserError("the simulation has virtual time only; leave out --clock")
+    refuse_existing(Path(out), force=force, mark="run.json")  # before any work is done in vain
     from testbed.services.registry import KINDS
     from testbed.simulation.run import run_simulation
 
@@ -52,7 +55,7 @@ def run(
         end = spoken(setup.scenario.duration)
         raise UserError(f"--until {spoken(until_s)} is not within the scenario, which lasts {end}")
     with new_folder(out, force=force, mark="run.json") as folder:
-        return run_simulation(
+        summary = run_simulation(
             setup.scenario,
             setup.topology,
             setup.devices,
@@ -62,3 +65,4 @@ def run(
             progress=progress,
             stop=stop,
         )
+    return replace(summary, out=Path(out))

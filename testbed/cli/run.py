@@ -16,7 +16,7 @@ from testbed.cli.options import DurationType, models_option
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from testbed.api import RunSummary
+    from testbed.scenario.manifest import RunSummary
 
 
 @click.command()

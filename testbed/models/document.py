@@ -23,9 +23,8 @@ Loc = tuple[int | str, ...]
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C one is ten times as fast
 _MERGE = "tag:yaml.org,2002:merge"
-_STRING = "tag:yaml.org,2002:str"
 _INT = re.compile(r"[-+]?\d{1,18}")
-_FLOAT = re.compile(r"[-+]?(\.\d+|\d+(\.\d*)?)([eE][-+]?\d+)?")
+_FLOAT = re.compile(r"[-+]?(\.\d{1,18}|\d{1,18}(\.\d{0,18})?)([eE][-+]?\d{1,2})?")
 _CONSTANTS: dict[str, bool | None] = {"": None, "~": None, "null": None, "Null": None, "NULL": None}
 _CONSTANTS |= {word: word.lower() == "true" for word in ("true", "True", "TRUE", "false", "False", "FALSE")}
 _MOST_LEVELS = 50
@@ -180,7 +179,7 @@ class _Builder:
     @staticmethod
     def _scalar(node: yaml.ScalarNode) -> Any:
         text: str = node.value
-        if node.style or node.tag == _STRING:  # quoted, a block of text, or plainly a word
+        if node.style:  # quoted, or a block of text
             return text
         if text in _CONSTANTS:
             return _CONSTANTS[text]

@@ -69,8 +69,8 @@ def parse_rate(text: Any) -> float:
 
 def parse_share(text: Any) -> float:
     """Return a fraction of one for ``20%`` (or a plain number from 0 to 1)."""
-    if isinstance(text, str) and text.strip().endswith("%"):
-        return float(text.strip()[:-1]) / 100
+    if isinstance(text, str) and (match := re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*%\s*", text)):
+        return float(match[1]) / 100
     if isinstance(text, bool) or not isinstance(text, int | float):
         raise ValueError(f"cannot read {text!r}; write it like 20% or 0.2")
     return float(text)
@@ -92,7 +92,13 @@ Size = Annotated[int, BeforeValidator(parse_size), _schema(_SIZE, "1.5MB")]
 """Bytes; in YAML a string with units."""
 Rate = Annotated[float, BeforeValidator(parse_rate), _schema(_RATE, "10Mbit/s", zero=False)]
 """Bits per second; in YAML a string with units."""
-Share = Annotated[float, BeforeValidator(parse_share), Field(ge=0, le=1)]
+Share = Annotated[
+    float,
+    BeforeValidator(parse_share),
+    Field(
+        ge=0, le=1, json_schema_extra={"type": ["string", "number"], "pattern": r"^\s*\d+(\.\d+)?\s*%\s*$"}
+    ),
+]
 """A fraction of one; in YAML ``20%`` or 0.2."""
 
 

@@ -104,8 +104,7 @@ def breaks_of_rule_2(source: str, *, dates: bool = False) -> list[str]:
     found += [
         f"line {node.lineno}: reads a clock"
         for node in ast.walk(tree)
-        if isinstance(node, ast.Attribute)
-        and node.attr in ("utcnow", "today")
+        if (isinstance(node, ast.Attribute) and node.attr in ("utcnow", "today"))
         or (isinstance(node, ast.Attribute) and node.attr == "now" and "date" in ast.unparse(node.value))
     ]
     found += [
