@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import dnslib
 from dnslib import QTYPE, RR, DNSError, DNSHeader, DNSQuestion, DNSRecord
+from dnslib.label import DNSLabelError
 
 NOERROR, FORMERR, SERVFAIL, NXDOMAIN, NOTIMP, REFUSED = range(6)
 
@@ -46,7 +47,7 @@ def _query_tail(name: str, qtype: str) -> bytes:
     try:
         record = DNSRecord(DNSHeader(id=0, rd=1), q=DNSQuestion(name, type_number(qtype)))
         return bytes(record.pack()[2:])
-    except (dnslib.label.DNSLabelError, DNSError, UnicodeError) as error:
+    except (DNSLabelError, DNSError, UnicodeError) as error:
         raise ValueError(f"no DNS question can be made of {name!r} {qtype}: {error}") from None
 
 

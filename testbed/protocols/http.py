@@ -110,7 +110,7 @@ def sized_request(
     missing = total_bytes - len(bare)
     if missing < 0:
         raise ValueError(
-            f"{method} {host}{path} has at least {len(bare)} bytes (least bytes for these headers), "
+            f"{method} {host}{path} has at least {len(bare)} bytes with these headers, "
             f"{total_bytes} were asked for"
         )
     if method not in _WITH_BODY:

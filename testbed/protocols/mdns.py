@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import dnslib
 from dnslib import QTYPE, RR, DNSError, DNSHeader, DNSLabel, DNSQuestion, DNSRecord
+from dnslib.label import DNSLabelError
 
 from testbed.protocols.dns import parse as parse_dns
 from testbed.protocols.dns import type_name, type_number
@@ -112,7 +113,7 @@ def goodbye(records: tuple[Record, ...]) -> bytes:
 def _pack(message: DNSRecord) -> bytes:
     try:
         return bytes(message.pack())
-    except (dnslib.label.DNSLabelError, DNSError) as error:
+    except (DNSLabelError, DNSError) as error:
         raise ValueError(f"no mDNS message can be made of this: {error}") from None
 
 

@@ -27,7 +27,7 @@ def scramble(plain: bytes) -> bytes:
 
 def unscramble(secret: bytes) -> bytes:
     """Return what `scramble` made of it."""
-    return bytes(a ^ b for a, b in zip(secret, bytes((_FIRST_KEY,)) + secret[:-1], strict=True))
+    return bytes(a ^ b for a, b in zip(secret, bytes((_FIRST_KEY,)) + secret, strict=False))
 
 
 def set_relay(on: bool) -> dict[str, Any]:
