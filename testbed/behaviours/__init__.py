@@ -13,9 +13,21 @@ from typing import TYPE_CHECKING, Any
 from testbed.behaviours.clock_sync import clock_sync
 from testbed.behaviours.cloud_session import cloud_session
 from testbed.behaviours.dhcp_lease import dhcp_lease
+from testbed.behaviours.firmware_update import firmware_update
 from testbed.behaviours.function import watch_function
+from testbed.behaviours.group_membership import group_membership
+from testbed.behaviours.http_check import http_check
+from testbed.behaviours.local_control import local_control
+from testbed.behaviours.mdns import mdns
+from testbed.behaviours.mqtt_session import mqtt_session
 from testbed.behaviours.name_batch import name_batch
+from testbed.behaviours.outage_probe import outage_probe
+from testbed.behaviours.ping_cycle import ping_cycle
+from testbed.behaviours.push_channel import push_channel
+from testbed.behaviours.radio_child import radio_child
 from testbed.behaviours.short_session import short_session
+from testbed.behaviours.ssdp import ssdp
+from testbed.behaviours.weave_checkin import weave_checkin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
@@ -31,8 +43,20 @@ BEHAVIOURS: Mapping[str, Behaviour] = {
     "clock_sync": clock_sync,
     "cloud_session": cloud_session,
     "dhcp_lease": dhcp_lease,
+    "firmware_update": firmware_update,
+    "group_membership": group_membership,
+    "http_check": http_check,
+    "local_control": local_control,
+    "mdns": mdns,
+    "mqtt_session": mqtt_session,
     "name_batch": name_batch,
+    "outage_probe": outage_probe,
+    "ping_cycle": ping_cycle,
+    "push_channel": push_channel,
+    "radio_child": radio_child,
     "short_session": short_session,
+    "ssdp": ssdp,
+    "weave_checkin": weave_checkin,
 }
 """The behaviours of this package, by the name that a habit gives under ``behaviour``."""
 

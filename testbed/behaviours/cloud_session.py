@@ -1,8 +1,7 @@
 """Keep one connection to the vendor's cloud.
 
-Two policies bring a device back. One that has not reached its cloud since its link came up tries
-again after short waits, and on success tells the cloud everything (registration). One that had
-reached it and lost it backs off, and on success only resumes.
+A device that had not reached its cloud since its link came up tells it everything on success
+(registration); one that had, and lost it, only resumes.
 """
 
 from __future__ import annotations
@@ -11,51 +10,15 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from testbed.behaviours import facts
-from testbed.behaviours.dial import ROUTINE, Dialler, Why
+from testbed.behaviours.comeback import Comeback
+from testbed.behaviours.dial import Dialler
 from testbed.host import About, NetError
 from testbed.protocols import http
 
 if TYPE_CHECKING:
     from testbed.host import Host, Stream
     from testbed.models.habits import CloudSession
-    from testbed.models.habits.parts import Burst, Retries
-
-
-class Comeback:
-    """Which of the two retry policies applies, and how far it has got."""
-
-    def __init__(self, host: Host, retries: Retries) -> None:
-        self._host = host
-        self._retries = retries
-        self._validated_link: float | None = None
-        self._failures = 0
-        self._problem = ""
-
-    @property
-    def validated(self) -> bool:
-        """Whether the server was reached since the link came up."""
-        link = self._host.board.get(facts.LINK_UP)
-        return link is not None and self._validated_link == link
-
-    def reached(self) -> None:
-        """The server answered."""
-        self._validated_link = self._host.board.get(facts.LINK_UP)
-        self._failures = 0
-
-    def why(self) -> Why:
-        """Return which attempt the next one is, and the rule that causes it."""
-        if not self._failures:
-            return ROUTINE
-        policy = "validated" if self.validated else "unvalidated"
-        return Why(self._failures, f"retry {policy} after {self._problem}")
-
-    async def wait(self, problem: NetError) -> None:
-        """Wait as the policy wants it; a new link ends the wait and begins anew."""
-        self._failures += 1
-        self._problem = problem.outcome
-        policy = self._retries.validated if self.validated else self._retries.unvalidated
-        if await facts.rest(self._host, policy.wait_s(self._failures, self._host.rng.random())):
-            self._failures = 0
+    from testbed.models.habits.parts import Burst
 
 
 async def cloud_session(host: Host, p: CloudSession) -> None:
@@ -115,7 +78,10 @@ async def _session(host: Host, p: CloudSession, stream: Stream, comeback: Comeba
     complete, timeout_s, board_facts = http.complete_response, p.timeout, board.facts
     while True:
         due = min(heartbeat_due, telemetry_due, register_due, end)
-        await host.sleep_until(due)
+        if p.keepalive is None:
+            await host.sleep_until(due)
+        else:
+            await stream.idle(due - host.now(), about)
         if due == heartbeat_due:
             await stream.request(heartbeat, complete, timeout_s, about)
             heartbeat_due += every_s

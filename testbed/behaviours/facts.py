@@ -12,10 +12,11 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from testbed.host import Host
+    from testbed.host import Host, Wakeup
 
 ONLINE = "online"
 OFFLINE = "offline"
@@ -83,3 +84,33 @@ async def ready(host: Host, requires: tuple[str, ...]) -> None:
 async def rest(host: Host, seconds: float) -> bool:
     """Wait before a retry; True if the link came up anew meanwhile, which ends the wait."""
     return await host.board.change(host, LINK_UP, seconds)
+
+
+async def holds(host: Host, requires: tuple[str, ...], seconds: float | None = None) -> bool:
+    """Wait while the device has an address and the facts are true; False once one is not.
+
+    True when `seconds` passed first.
+    """
+    keys = (LEASE, *requires)
+    board = host.board
+    if not all(board.get(key) for key in keys):
+        return False
+    lost = host.wakeup()
+    watchers = [host.spawn(f"holds-{key}", partial(_fire_when_false, key=key, lost=lost)) for key in keys]
+    ended = await lost.wait(seconds)
+    for watcher in watchers:
+        watcher.cancel()
+    return not ended
+
+
+async def _fire_when_false(host: Host, key: str, lost: Wakeup) -> None:
+    while host.board.get(key):
+        await host.board.change(host, key)
+    lost.fire()
+
+
+async def turn(host: Host, thread: str | None) -> None:
+    """Wait until the firmware thread is free, where the habit shares one."""
+    if thread is not None:
+        await host.board.acquire(host, thread)
+        host.board.release(thread)

@@ -91,7 +91,7 @@ class WeaveCheckin(Scheduled):
 
     behaviour: Literal["weave_checkin"]
     endpoint: Endpoint
-    message: Burst
+    messages: tuple[Burst, ...] = Field(min_length=1)
     """Messages of a routine contact; sizes are those of whole Weave messages."""
     registration: tuple[Burst, ...] = ()
     """At the first contact after the link came up."""
@@ -115,8 +115,6 @@ class PushChannel(Habit):
     heartbeat_every: Duration = Field(gt=0)
     timeout: Duration = "20s"
     """Wait for the answer of a heartbeat or login; then the connection is aborted."""
-    login_bytes: Size = "700B"
-    """Bytes of the LoginRequest message."""
     login_again_every: Duration | None = Field(None, gt=0)
     """The channel is closed and opened anew after this time."""
     login_jitter: Share = 0.0

@@ -43,12 +43,14 @@ class Mdns(Habit):
     """Each announcement is followed by a query for the device's own first service."""
     browse: tuple[str, ...] = ()
     """Service types asked for."""
-    browse_at: tuple[Duration, ...] = ("0s", "1s", "3s")
+    browse_at: tuple[Duration, ...] = Field(("0s", "1s", "3s"), min_length=1)
     """When they are asked for first."""
     browse_factor: float = Field(2.0, ge=1)
     """Then each interval is so many times the one before (RFC 6762 §5.2) …"""
     browse_most: Duration = "60min"
     """… up to this."""
+    browse_times: int | None = Field(None, ge=1)
+    """Queries after each start; null goes on."""
     ttl: Duration = "75min"
     """TTL of the service records."""
     host_ttl: Duration = "120s"

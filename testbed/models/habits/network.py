@@ -9,7 +9,7 @@ from pydantic import Field
 from testbed.models.base import Backoff, Model
 from testbed.models.device import Habit
 from testbed.models.habits.parts import Scheduled, TimeOfDay
-from testbed.models.units import Duration, Share, Size
+from testbed.models.units import Duration, Share
 
 
 class DhcpLease(Habit):
@@ -107,10 +107,7 @@ class Target(Model):
     path: str = "/"
     status: int = Field(204, ge=100, le=599)
     """The status that proves that the Internet, not a portal, answered."""
-    up: Size = Field("180B", gt=0)
-    """Bytes of the request."""
-    down: Size = Field("120B", gt=0)
-    """Bytes of the answer."""
+    user_agent: str = "Mozilla/5.0"
 
 
 class HttpCheck(Scheduled):
@@ -160,11 +157,15 @@ class OutageProbe(Habit):
     """Wait for such a connection."""
 
 
-class PingCycle(Scheduled):
-    """Echo requests to some targets, in turn."""
+class PingCycle(Habit):
+    """Echo requests to some targets, in turn, again and again."""
 
     behaviour: Literal["ping_cycle"]
     targets: tuple[Pings, ...] = Field(min_length=1)
+    every: Duration = Field(gt=0)
+    """Period."""
+    first: Duration = "0s"
+    """From the device's boot to the first cycle."""
     every_offline: Duration | None = Field(None, gt=0)
     """Period while the device believes itself off-line; null keeps to `every`."""
     names: tuple[str, ...] = ()

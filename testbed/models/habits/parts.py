@@ -102,8 +102,8 @@ class Burst(Model):
     times: int = Field(1, ge=1)
     up: Size = Field(gt=0)
     """Bytes of each request, before TLS adds its own."""
-    down: Size = Field(gt=0)
-    """Bytes of each answer, before TLS adds its own."""
+    down: Size = Field(ge=0)
+    """Bytes of each answer, before TLS adds its own; 0 (in Weave only) asks for none."""
     spacing: Duration = "0s"
     """Pause between an answer and the next request."""
 
