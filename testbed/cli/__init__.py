@@ -32,7 +32,7 @@ class _Verbs(click.Group):
     """A group that imports a verb's module only when that verb is called."""
 
     def list_commands(self, context: click.Context) -> list[str]:
-        return list(VERBS)
+        return [*VERBS]  # `list` is a module here, once that verb was called
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         if name not in VERBS:
@@ -50,7 +50,7 @@ class _Verbs(click.Group):
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl(list(VERBS.items()))
+            formatter.write_dl([*VERBS.items()])
 
 
 def _version(context: click.Context, _: click.Parameter, wanted: bool) -> None:

@@ -18,7 +18,7 @@ from testbed.errors import UserError, nearest
 from testbed.models.base import Model
 from testbed.models.data import Kind, places
 from testbed.models.device import DeviceModel, Habit
-from testbed.models.document import Document, read_document
+from testbed.models.document import Document, Loc, read_document
 from testbed.models.problems import explain
 from testbed.models.registry import habit_types
 from testbed.models.scenario import Scenario
@@ -176,6 +176,7 @@ def _read(kind: type[M], word: Kind, name_or_path: str | Path, folders: Sequence
     except ValidationError as error:
         _raise(explain(error, kind, document))
         raise AssertionError("a ValidationError names at least one error") from error
+    _raise(_source_problems(document, kind, document.data, (), complete=False))
     _check_name(document, getattr(model, "name", ""))
     return Loaded(model, document)
 
@@ -197,16 +198,25 @@ def _habit(raw: Any, index: int, document: Document, known: Mapping[str, type[Ha
 
 
 def _source_problems(
-    document: Document, kind: type[Model], block: Any, at: tuple[int | str, ...]
+    document: Document, kind: type[Model], block: Any, at: Loc, *, complete: bool = True
 ) -> list[str]:
-    """Return what the sources of a block, and of the blocks in it, lack."""
+    """Return what is wrong with the sources of a block and of the blocks in it.
+
+    With `complete` every number needs one. A device's habits are left to their own types.
+    """
     if not isinstance(block, dict):
         return []
-    lines = [*missing_sources(document, block, kind, at), *wrong_sources(document, block, kind, at)]
+    lines = list(wrong_sources(document, block, kind, at))
+    if complete:
+        lines += missing_sources(document, block, kind, at)
     for name, value in block.items():
         inner = next((part for part in field_models(kind, name) if "sources" in part.model_fields), None)
-        if inner is not None and name != "habits":
-            lines += _source_problems(document, inner, value, (*at, name))
+        if inner is None or name == "habits":
+            continue
+        items = enumerate(value) if isinstance(value, list) else ()
+        for where, item in (((*at, name, index), item) for index, item in items):
+            lines += _source_problems(document, inner, item, where, complete=complete)
+        lines += _source_problems(document, inner, value, (*at, name), complete=complete)
     return lines
 
 

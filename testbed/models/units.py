@@ -123,7 +123,7 @@ def _in_units(value: float, units: dict[str, int]) -> str:
     unit = next(
         (unit for unit, size in units.items() if value >= size and value * 1000 % size == 0), [*units][-1]
     )
-    return f"{value / units[unit]:g}{unit}"
+    return f"{value / units[unit]:.15g}{unit}"
 
 
 def _parsers(annotation: Any) -> set[Any]:
