@@ -89,6 +89,8 @@ class Outcome:
     """The words that an exchange can end with, as `events.jsonl` has them."""
 
     OK = "ok"
+    SENT = "sent"
+    """A message that nobody answers went out."""
     CANCELLED = "cancelled"
 
 
@@ -196,16 +198,33 @@ class Stream(Protocol):
 class Host(Protocol):
     """What one task of a device can do. Each task has its own `Host` (own `rng`, own name)."""
 
-    device: DeviceModel
-    mac: str
-    rng: Random
-    board: Board
-    parent: Board | None
-    """The board of the hub or phone a device without IP acts through; None for the others."""
-    lease: Lease | None
-    """The current IPv4 configuration; None before DHCP and after the link was lost."""
-    associated: bool
-    """Whether the interface has carrier (Ethernet) or an association (Wi-Fi)."""
+    @property
+    def device(self) -> DeviceModel:
+        """The device's model."""
+
+    @property
+    def mac(self) -> str:
+        """The device's MAC address."""
+
+    @property
+    def rng(self) -> Random:
+        """The task's own random stream."""
+
+    @property
+    def board(self) -> Board:
+        """What the device's tasks tell each other."""
+
+    @property
+    def parent(self) -> Board | None:
+        """The board of the hub or phone a device without IP acts through; None for the others."""
+
+    @property
+    def lease(self) -> Lease | None:
+        """The current IPv4 configuration; None before DHCP and after the link was lost."""
+
+    @property
+    def associated(self) -> bool:
+        """Whether the interface has carrier (Ethernet) or an association (Wi-Fi)."""
 
     def now(self) -> float:
         """Return Unix time in seconds."""
@@ -256,9 +275,7 @@ class Host(Protocol):
     ) -> None:
         """Send a datagram that nobody answers (multicast, broadcast); lost without a lease."""
 
-    async def ping(
-        self, address: str, count: int, interval_s: float, timeout_s: float, about: About
-    ) -> int:
+    async def ping(self, address: str, count: int, interval_s: float, timeout_s: float, about: About) -> int:
         """Send `count` echo requests `interval_s` apart; return how many were answered.
 
         Raises LinkDown; an unreachable peer is 0 answers.

@@ -65,13 +65,15 @@ class PcapWriter:
         self._file = path.open("wb", buffering=1 << 20)
         self._file.write(struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, SNAPLEN, LINKTYPE_ETHERNET))
 
-    def records(self, data: NDArray[np.uint8] | bytes) -> None:
+    def records(self, data: NDArray[np.uint8]) -> None:
         """Append ready-made pcap records."""
-        self._file.write(data)
+        self._file.write(data.data)
 
     def frame(self, time_us: int, frame: bytes) -> None:
         """Append one frame."""
-        self._file.write(struct.pack("<IIII", time_us // 1_000_000, time_us % 1_000_000, len(frame), len(frame)))
+        self._file.write(
+            struct.pack("<IIII", time_us // 1_000_000, time_us % 1_000_000, len(frame), len(frame))
+        )
         self._file.write(frame)
 
     def close(self) -> None:
@@ -81,7 +83,9 @@ class PcapWriter:
     def __enter__(self) -> PcapWriter:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
         self.close()
 
 
@@ -117,9 +121,13 @@ class LabelWriter:
             values = [str(getattr(item, field)) for item in labels]
             names = list(dict.fromkeys(values))
             place = {name: index for index, name in enumerate(names)}
-            columns[field] = self._encode(np.array([place[value] for value in values], np.int32)[label], names)
+            columns[field] = self._encode(
+                np.array([place[value] for value in values], np.int32)[label], names
+            )
         columns["state"] = self._encode(self._states(labels, label, time_ns), self._state_names)
-        self._writer.write_table(pa.table([columns[name] for name in LABEL_SCHEMA.names], schema=LABEL_SCHEMA))
+        self._writer.write_table(
+            pa.table([columns[name] for name in LABEL_SCHEMA.names], schema=LABEL_SCHEMA)
+        )
         self._frame += len(label)
 
     @staticmethod

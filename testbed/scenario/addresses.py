@@ -79,7 +79,9 @@ def internet_addresses(topology: Topology) -> dict[str, list[tuple[str, str]]]:
     for service in topology.services:
         places = service.places or ((service.place,) if service.place else ())
         if not places:
-            raise UserError(f"topology '{topology.name}': service '{service.name}' has neither place nor places")
+            raise UserError(
+                f"topology '{topology.name}': service '{service.name}' has neither place nor places"
+            )
         fixed = str(service.address) if service.address else None
         result[service.name] = []
         for place in places:

@@ -21,7 +21,9 @@ _encode = lru_cache(1 << 14)(json.dumps)
 
 
 @lru_cache(1 << 14)
-def _constant(device: str, behaviour: str, protocol: str, service: str, attempt: int, why: str) -> tuple[str, str]:
+def _constant(
+    device: str, behaviour: str, protocol: str, service: str, attempt: int, why: str
+) -> tuple[str, str]:
     """Return the parts of an exchange's line that repeat."""
     head = (
         f'", "device": {_encode(device)}, "behaviour": {_encode(behaviour)}, "event": "exchange", '
@@ -29,6 +31,11 @@ def _constant(device: str, behaviour: str, protocol: str, service: str, attempt:
     )
     tail = f', "attempt": {attempt}, "outcome": "'
     return head, tail + '%s"' + (f', "why": {_encode(why)}' if why else "") + "}\n"
+
+
+@lru_cache(8)
+def _date(day: int) -> str:
+    return datetime.fromtimestamp(day * 86_400, UTC).strftime("%Y-%m-%d")
 
 
 class EventLog:
@@ -45,17 +52,30 @@ class EventLog:
         second, rest = divmod(at_ns, 1_000_000_000)
         if second != self._second:
             self._second = second
-            self._prefix = datetime.fromtimestamp(self._begin_s + second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-        return f'{{"time": "{self._prefix}.{rest // 1000:06d}Z'
+            day, rest_s = divmod(self._begin_s + second, 86_400)
+            minutes = rest_s // 60
+            self._prefix = (
+                f'{{"time": "{_date(day)}T{minutes // 60:02d}:{minutes % 60:02d}:{rest_s % 60:02d}.'
+            )
+        return f"{self._prefix}{rest // 1000:06d}Z"
 
-    def exchange(self, at_ns: int, device: str, behaviour: str, about: About, exchange: int, outcome: str) -> None:
+    def exchange(
+        self, at_ns: int, device: str, behaviour: str, about: About, exchange: int, outcome: str
+    ) -> None:
         """Log an exchange that ended."""
         if at_ns >= 0:
             head, tail = _constant(device, behaviour, about.protocol, about.service, about.attempt, about.why)
             self.lines.append(f"{self._time(at_ns)}{head}{exchange}{tail % outcome}")
 
     def note(
-        self, at_ns: int, device: str, behaviour: str, event: str, outcome: str = "", why: str = "", **details: Any
+        self,
+        at_ns: int,
+        device: str,
+        behaviour: str,
+        event: str,
+        outcome: str = "",
+        why: str = "",
+        **details: Any,
     ) -> None:
         """Log anything else."""
         if at_ns < 0:

@@ -54,7 +54,9 @@ def build_internet(topology: Topology) -> tuple[list[Site], Zone]:
         addresses = allotted[entry.name]
         chain = (entry.cname,) if entry.cname else ()
         if entry.names:
-            zone.add(entry.names, [address for address, _ in addresses], round(entry.ttl), entry.answers, chain)
+            zone.add(
+                entry.names, [address for address, _ in addresses], round(entry.ttl), entry.answers, chain
+            )
         for address, place in addresses:
             context = ServiceContext(entry.name, address, entry.names, zone)
             sites.append(Site(entry, address, places[place], build(entry.service, entry.options, context)))

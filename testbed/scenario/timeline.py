@@ -119,13 +119,18 @@ class Timeline:
         moments = {*self.uplink.times, *self.lan.times}
         for steps in self.link.values():
             moments.update(steps.times)
-        for span in (*self.outages, *self.impaired):
+        spans: list[Outage | Impaired] = [*self.outages, *self.impaired]
+        for span in spans:
             moments.update((span.begin, span.end))
         return sorted(moment for moment in moments if moment > -FOREVER)
 
 
 def compile_timeline(
-    scenario: Scenario, topology: Topology, models: Mapping[str, DeviceModel], seed: int, until_s: float | None
+    scenario: Scenario,
+    topology: Topology,
+    models: Mapping[str, DeviceModel],
+    seed: int,
+    until_s: float | None,
 ) -> Timeline:
     """Work a scenario out. `models` maps the topology's model names to the models."""
     begin = -nanoseconds(scenario.warm_up)
@@ -234,7 +239,12 @@ def _power(scenario: Scenario, device: str, begin: int, seed: int) -> Steps[bool
 
 
 def _link(
-    model: DeviceModel, lan: Steps[bool], power: Steps[bool], joins: Sequence[int], open_wifi: bool, begin: int
+    model: DeviceModel,
+    lan: Steps[bool],
+    power: Steps[bool],
+    joins: Sequence[int],
+    open_wifi: bool,
+    begin: int,
 ) -> Steps[str]:
     """Work out a device's association from the power of both ends and the operator's hand."""
     link = model.link

@@ -15,12 +15,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from testbed.simulation.node import NEVER
-from testbed.simulation.tcp import Fate
+from testbed.simulation.plans import Fate
 
 if TYPE_CHECKING:
     from testbed.host import Service
     from testbed.models.topology import Impairment
-    from testbed.scenario.timeline import Timeline
+    from testbed.scenario.timeline import Impaired, Outage, Timeline
     from testbed.simulation.node import Node
     from testbed.simulation.streams import SimStream
 
@@ -63,9 +63,11 @@ class Bucket:
         self.at = -NEVER
 
     def _fill(self, at: int) -> None:
-        if at > self.at:
-            if self.at > -NEVER:
-                self.tokens = min(self.burst, self.tokens + (at - self.at) * self.bytes_per_ns)
+        passed = at - self.at
+        if passed > 0:
+            self.tokens += passed * self.bytes_per_ns
+            if self.tokens > self.burst:
+                self.tokens = self.burst
             self.at = at
 
     def wait(self, at: int) -> int:
@@ -122,7 +124,7 @@ class Conditions:
             self._cursor += 1
         self.next_change = self.changes[self._cursor] if self._cursor < len(self.changes) else NEVER
         self.uplink = self.timeline.uplink.at(now)
-        spans = (*self.timeline.outages, *self.timeline.impaired)
+        spans: list[Outage | Impaired] = [*self.timeline.outages, *self.timeline.impaired]
         self.disturbed = bool(self.wan.loss) or any(span.begin <= now < span.end for span in spans)
 
     def calm(self, now: int) -> bool:
@@ -133,18 +135,19 @@ class Conditions:
 
     def jitter_ns(self, node: Node) -> int:
         """Draw the extra one-way delay of an exchange, in steps of 0.25 ms."""
-        return node.rng.randrange(self.jitter_steps + 1) * 250_000 if self.jitter_steps else 0
+        steps = self.jitter_steps
+        return int(node.rng.random() * (steps + 1)) * 250_000 if steps else 0
 
     def lan_up(self, at: int) -> bool:
         """Tell whether the router's LAN side runs."""
         return self.timeline.lan.at(at)
 
-    def down(self, server: Server, port: int, at: int) -> str | None:
+    def down(self, server: Server, at: int) -> str | None:
         """Return None when the server answers, else `silent` or `refused`."""
         for outage in self.timeline.outages:
-            if outage.service and outage.begin <= at < outage.end:
-                if outage.service == server.name or outage.service in server.kinds:
-                    return "refused" if outage.refused else "silent"
+            named = outage.service == server.name or outage.service in server.kinds
+            if named and outage.begin <= at < outage.end:
+                return "refused" if outage.refused else "silent"
         return None
 
     def lan_loss(self, node: Node, at: int) -> tuple[bool, int]:
@@ -160,12 +163,12 @@ class Conditions:
 
     def cross(self, node: Node, at: int, size: int, upwards: bool) -> int | None:
         """Return the extra delay (ns) of a packet that crosses the WAN now, None when it is lost."""
-        if node.link == "open":
-            return 0
+        bucket = self.up_bucket if upwards else self.down_bucket
+        if not self.disturbed:
+            return bucket.take(at, size) if bucket is not None else 0
         extra = 0
         if self.wan.loss and node.loss_rng.random() < self.wan.loss:
             return None
-        bucket = self.up_bucket if upwards else self.down_bucket
         if bucket is not None:
             wait = bucket.take(at, size)
             if wait is None:
@@ -215,14 +218,14 @@ class Conditions:
 class LivePath:
     """The way of one connection while something may be wrong (see `testbed.simulation.tcp.Path`)."""
 
-    def __init__(self, conditions: Conditions, node: Node, server: Server, port: int, stream: SimStream) -> None:
+    def __init__(
+        self, conditions: Conditions, node: Node, server: Server, port: int, stream: SimStream
+    ) -> None:
         self.conditions, self.node, self.server, self.port = conditions, node, server, port
         self.stream = stream
         self.lan = node.lan_ns + (server.station.lan_ns if server.station else 0)
         self.remote = server.delay_ns + conditions.wan_ns + stream.jitter_ns if server.delay_ns else 0
         self.elsewhere = node.link == "open"
-        self.shift = 0
-        """Delay of a queue that was there when the exchange began, ns, downwards."""
 
     def _alive(self, at: int) -> bool:
         """Whether the device's access link carries a frame."""
@@ -239,7 +242,7 @@ class LivePath:
             error = self.conditions.unreachable_at(self.node, seen)
             return Fate(seen, None, error + self.lan if error is not None else None)
         wait = self.conditions.cross(self.node, seen, size, upwards=True)
-        if wait is None or self.conditions.down(self.server, self.port, seen) == "silent":
+        if wait is None or self.conditions.down(self.server, seen) == "silent":
             return Fate(seen, None)
         return Fate(seen, seen + self.remote + wait)
 
@@ -259,7 +262,7 @@ class LivePath:
         return Fate(seen, None if lost else seen + extra + self.lan)
 
     def listening(self, at: int) -> bool | None:
-        how = self.conditions.down(self.server, self.port, at)
+        how = self.conditions.down(self.server, at)
         if how is not None:
             return None if how == "silent" else False
         return self.port in self.server.ports

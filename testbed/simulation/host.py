@@ -5,11 +5,12 @@ from __future__ import annotations
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from testbed.host import About, CancelledError, Lease, LinkDown, TlsHello
+from testbed.host import About, CancelledError, Lease, LinkDown, NoReply, Outcome, TlsHello
 from testbed.scenario.addresses import number
-from testbed.simulation.node import ip_number
+from testbed.simulation import datagrams, echo, neighbours
 from testbed.simulation.streams import SimStream
 from testbed.simulation.waiting import SimWakeup, pause, until
+from testbed.simulation.wire import ip_number
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -104,7 +105,7 @@ class SimHost:
         if count > 1:
             path = f"{path}#{count}"
         child = SimHost(self.network, self.node, path)
-        process = self.env.process(_supervise(child, work))
+        process = self.env.task(_supervise(child, work))
         self.node.tasks[path] = process
         return SimTask(process)
 
@@ -116,74 +117,98 @@ class SimHost:
         """Set or take away the IPv4 configuration."""
         node = self.node
         if lease is not None and (node.lease is None or node.lease.address != lease.address):
-            node.gateway_stale = node.router_stale = None
+            neighbours.forget(node)
         node.lease = lease
         node.ip = ip_number(lease.address) if lease else 0
         node.board.set("lease", lease)
 
-    async def dhcp_exchange(self, message: bytes, server: str | None, timeout_s: float, about: About) -> bytes:
+    async def dhcp_exchange(
+        self, message: bytes, server: str | None, timeout_s: float, about: About
+    ) -> bytes:
         """Exchange a DHCP message with the network's server."""
-        exchanged = self.network.dhcp(self.node, self.behaviour, message, server, round(timeout_s * 1e9), about)
+        timeout_ns = round(timeout_s * 1e9)
+        exchanged = datagrams.lease(
+            self.network, self.node, self.behaviour, message, server, timeout_ns, about
+        )
         return await self._finish(exchanged, about)
 
     async def udp_request(
-        self, address: str, port: int, data: bytes, timeout_s: float, about: About, source_port: int | None = None
+        self,
+        address: str,
+        port: int,
+        data: bytes,
+        timeout_s: float,
+        about: About,
+        source_port: int | None = None,
     ) -> bytes:
         """Send a datagram and wait for its answer."""
-        exchanged = self.network.datagram(
-            self.node, self.behaviour, address, port, data, round(timeout_s * 1e9), about, source_port
+        timeout_ns = round(timeout_s * 1e9)
+        exchanged = datagrams.request(
+            self.network, self.node, self.behaviour, address, port, data, timeout_ns, about, source_port
         )
         return await self._finish(exchanged, about)
 
     async def _finish(self, exchanged: Exchanged, about: About) -> bytes:
-        end, failure, answer, first = exchanged
         network, node, env = self.network, self.node, self.env
-        exchange = node.exchanges
+        end, failure, answer, _, _, exchange = exchanged
         try:
             await pause(env, end - env.now)
         except CancelledError:
-            network.cut(first, (network.label(node.name, self.behaviour, about), exchange), env.now)
-            network.log.exchange(env.now, node.name, self.behaviour, about, exchange, "cancelled")
+            network.cut(exchanged, env.now)
+            network.log.exchange(env.now, node.name, self.behaviour, about, exchange, Outcome.CANCELLED)
             raise
-        outcome = failure.outcome if failure else "ok"
+        outcome = failure.outcome if failure else Outcome.OK
         network.log.exchange(end, node.name, self.behaviour, about, exchange, outcome)
         if failure is not None:
             raise failure
         return answer
 
     def udp_send(
-        self, address: str, port: int, data: bytes, about: About, source_port: int | None = None, ttl: int = 64
+        self,
+        address: str,
+        port: int,
+        data: bytes,
+        about: About,
+        source_port: int | None = None,
+        ttl: int = 64,
     ) -> None:
         """Send a datagram that nobody answers."""
-        exchange = self.network.send(self.node, self.behaviour, address, port, data, about, source_port, ttl)
-        if exchange is not None:
-            self.network.log.exchange(self.env.now, self.node.name, self.behaviour, about, exchange, "sent")
+        node = self.node
+        if datagrams.send(self.network, node, self.behaviour, address, port, data, about, source_port, ttl):
+            self._sent(about)
+
+    def _sent(self, about: About) -> None:
+        node = self.node
+        self.network.log.exchange(
+            self.env.now, node.name, self.behaviour, about, node.exchanges, Outcome.SENT
+        )
 
     async def ping(self, address: str, count: int, interval_s: float, timeout_s: float, about: About) -> int:
         """Send echo requests; return how many were answered."""
         network, node, env = self.network, self.node, self.env
-        end, answered, first = network.ping(
-            node, self.behaviour, address, count, round(interval_s * 1e9), round(timeout_s * 1e9), about
-        )
-        exchange = node.exchanges
-        until_ns = min(end, node.link_until)
+        interval_ns, timeout_ns = round(interval_s * 1e9), round(timeout_s * 1e9)
+        echoed = echo.ping(network, node, self.behaviour, address, count, interval_ns, timeout_ns, about)
+        end = min(echoed.end, node.link_until)
         try:
-            await pause(env, until_ns - env.now)
+            await pause(env, end - env.now)
         except CancelledError:
-            network.cut(first, (network.label(node.name, self.behaviour, about), exchange), env.now)
-            network.log.exchange(env.now, node.name, self.behaviour, about, exchange, "cancelled")
+            network.cut(echoed, env.now)
+            network.log.exchange(
+                env.now, node.name, self.behaviour, about, echoed.exchange, Outcome.CANCELLED
+            )
             raise
-        outcome = "link-down" if until_ns < end else "ok" if answered == count else "partial" if answered else "no-reply"
-        network.log.exchange(until_ns, node.name, self.behaviour, about, exchange, outcome)
-        if until_ns < end:
+        outcome = Outcome.OK if echoed.answered else NoReply.outcome
+        if end < echoed.end:
+            outcome = LinkDown.outcome
+        network.log.exchange(end, node.name, self.behaviour, about, echoed.exchange, outcome)
+        if end < echoed.end:
             raise LinkDown
-        return answered
+        return echoed.answered
 
     def igmp_send(self, group: str, message: bytes, about: About) -> None:
         """Send an IGMP message."""
-        exchange = self.network.igmp(self.node, self.behaviour, group, message, about)
-        if exchange is not None:
-            self.network.log.exchange(self.env.now, self.node.name, self.behaviour, about, exchange, "sent")
+        if datagrams.igmp(self.network, self.node, self.behaviour, group, message, about):
+            self._sent(about)
 
     async def igmp_query(self) -> bytes:
         """Wait for the next IGMP query."""
@@ -217,7 +242,7 @@ class SimHost:
 
 def start_device(root: SimHost, work: Callable[[Host], Coroutine[Any, Any, None]]) -> None:
     """Start a device's first program; its habits are spawned by it."""
-    root.node.tasks[""] = root.env.process(_supervise(root, work))
+    root.node.tasks[""] = root.env.task(_supervise(root, work))
 
 
 async def _supervise(host: SimHost, work: Callable[[Host], Coroutine[Any, Any, None]]) -> None:

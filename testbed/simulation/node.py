@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from testbed.host import Board, Lease
 from testbed.scenario.addresses import number
-from testbed.simulation.tcp import Stack
+from testbed.simulation.plans import Stack
+from testbed.simulation.wire import mac_number
 
 if TYPE_CHECKING:
     from simpy import Event, Process
@@ -20,17 +21,6 @@ if TYPE_CHECKING:
 NEVER = 1 << 62
 ICMP_BURST = 6
 """Errors that Linux sends to one destination at once before its limit of one a second binds."""
-
-
-def ip_number(address: str) -> int:
-    """Return an IPv4 address as a number."""
-    a, b, c, d = address.split(".")
-    return int(a) << 24 | int(b) << 16 | int(c) << 8 | int(d)
-
-
-def mac_number(mac: str) -> int:
-    """Return a MAC address as a number."""
-    return int(mac.replace(":", ""), 16)
 
 
 @dataclass(eq=False, slots=True)
@@ -65,8 +55,11 @@ class Node:
     """When its entry for the gateway goes stale; None before the first ARP on this link."""
     router_stale: int | None = None
     """When the router's entry for it goes stale."""
-    neighbours: dict[int, int] = field(default_factory=dict)
-    """Its entries for other stations: address -> when it goes stale."""
+    fresh_until: int = -NEVER
+    """Until when neither entry needs a look."""
+    confirmed_at: int = -NEVER
+    """When TCP last made progress through the gateway."""
+    half_reachable_ns: int = field(init=False)
     hop_failure: int = -NEVER
     """When the router's present search for the dead next hop, on its behalf, will have failed."""
     hop_waiting: int = 0
@@ -84,6 +77,7 @@ class Node:
     def __post_init__(self) -> None:
         self.mac_int = mac_number(self.mac)
         self.lan_ns = round(self.model.link.delay * 1e9)
+        self.half_reachable_ns = round(self.model.link.arp_reachable * 0.5e9)
         self.stack = Stack.of(self.model.tcp)
         self.rng = Random(number(self.seed, self.name, "kernel"))
         self.loss_rng = Random(number(self.seed, self.name, "loss"))

@@ -37,7 +37,9 @@ class Frames(NamedTuple):
 
 def render(batch: t.Batch, begin_us: int) -> Frames:
     """Render a batch; `begin_us` is the Unix time of the capture's start in microseconds."""
-    counts = _count(batch.after, batch.until, batch.datagrams, batch.plans, batch.script_rows, batch.script_starts)
+    counts = _count(
+        batch.after, batch.until, batch.datagrams, batch.plans, batch.script_rows, batch.script_starts
+    )
     total = int(counts)
     kind = np.empty(total, np.int64)
     record = np.empty(total, np.int64)
@@ -51,7 +53,17 @@ def render(batch: t.Batch, begin_us: int) -> Frames:
     kind, record, row, at = kind[order], record[order], row[order], at[order]
     options = np.frombuffer(batch.options, np.uint8)
     lengths = np.empty(total, np.int64)
-    _measure(kind, record, row, batch.datagrams, batch.plans, batch.script_rows, options, batch.option_starts, lengths)
+    _measure(
+        kind,
+        record,
+        row,
+        batch.datagrams,
+        batch.plans,
+        batch.script_rows,
+        options,
+        batch.option_starts,
+        lengths,
+    )
     offsets = np.zeros(total + 1, np.int64)
     np.cumsum(lengths + _RECORD_HEADER, out=offsets[1:])
     out = np.zeros(int(offsets[-1]), np.uint8)
@@ -129,7 +141,9 @@ def _measure(kind, record, row, datagrams, plans, rows, options, option_starts, 
             lengths[i] = head + d[t.D_LENGTH]
         else:
             segment = rows[row[i]]
-            lengths[i] = 54 + _option_length(segment[t.S_OPTIONS], options, option_starts) + segment[t.S_LENGTH]
+            lengths[i] = (
+                54 + _option_length(segment[t.S_OPTIONS], options, option_starts) + segment[t.S_LENGTH]
+            )
 
 
 @njit(cache=True, nogil=True)
@@ -148,7 +162,7 @@ def _put_little(out, at, value):  # type: ignore[no-untyped-def]
 @njit(cache=True, nogil=True)
 def _sum(out, begin, end):  # type: ignore[no-untyped-def]
     """Return the one's complement sum of bytes (RFC 1071), unfolded."""
-    total = 0
+    total = np.int64(0)
     k = begin
     while k + 1 < end:
         total += (np.int64(out[k]) << 8) | np.int64(out[k + 1])
@@ -313,7 +327,7 @@ def _write(  # type: ignore[no-untyped-def]
             plan = plans[record[i]]
             segment = rows[row[i]]
             label[i], exchange[i] = plan[t.P_LABEL], plan[t.P_EXCHANGE]
-            received[i] = segment[t.S_SIDE] ^ plan[t.P_STARTS_RECEIVED]
+            received[i] = segment[t.S_SIDE]
             _write_segment(
                 out, begin + _RECORD_HEADER, lengths[i], plan, segment, options, option_starts, arena
             )

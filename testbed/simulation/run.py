@@ -70,16 +70,27 @@ def run_simulation(
         output.close()
         log.close()
     ended_s = max(0, env.now) / 1e9
-    warnings = [] if complete else [f"stopped by the user after {timedelta(seconds=round(ended_s))} of virtual time"]
+    warnings = (
+        [] if complete else [f"stopped by the user after {timedelta(seconds=round(ended_s))} of virtual time"]
+    )
     write_places(out / "places.mmdb", sites)
     write_manifest(
-        out / "run.json", scenario=scenario, topology=topology, models=devices, macs=world.macs,
-        addresses=world.addresses, sites=sites, seed=seed, world="simulation", clock="virtual", until_s=ended_s,
-        complete=complete, frames=output.frames, warnings=warnings,
-    )  # fmt: skip
+        out / "run.json",
+        scenario=scenario,
+        topology=topology,
+        models=devices,
+        macs=world.macs,
+        addresses=world.addresses,
+        sites=sites,
+        seed=seed,
+        world="simulation",
+        clock="virtual",
+        until_s=ended_s,
+        complete=complete,
+        frames=output.frames,
+        warnings=warnings,
+    )
     return RunSummary(
         out, output.frames, output.bytes, ended_s, time.monotonic() - began, complete,
         scenario.begin + timedelta(seconds=ended_s), warnings, output.per_device,
     )  # fmt: skip
-
-

@@ -8,19 +8,40 @@ Rules of this file:
 
 from __future__ import annotations
 
-from struct import pack
 from typing import TYPE_CHECKING, NamedTuple
 
-from testbed.host import About, Answer, CancelledError, LinkDown, NetError, NoReply, Refused, StreamLost, TlsHello, Unreachable
-from testbed.protocols import certs, tls
+from testbed.host import (
+    About,
+    Answer,
+    CancelledError,
+    LinkDown,
+    NetError,
+    NoReply,
+    Refused,
+    StreamLost,
+    TlsHello,
+    Unreachable,
+)
+from testbed.simulation import neighbours
 from testbed.simulation import tape as t
 from testbed.simulation.conditions import LivePath, Server
-from testbed.simulation.node import NEVER, Node, ip_number
-from testbed.simulation.network import quote_segment
-from testbed.simulation.tcp import (
-    BEFORE, CLIENT, SERVER, Message, Plan, Played, Stack, Steady, keepalive, play, reset,
-)  # fmt: skip
+from testbed.simulation.node import NEVER, Node
+from testbed.simulation.plans import (
+    BEFORE,
+    CLIENT,
+    SERVER,
+    Message,
+    Plan,
+    Played,
+    Stack,
+    Steady,
+    keepalive,
+    reset,
+)
+from testbed.simulation.sealing import Sealing
+from testbed.simulation.tcp import play
 from testbed.simulation.waiting import pause
+from testbed.simulation.wire import ip_number, quoted_segment
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +57,6 @@ BULK_BYTES = 48_000
 IDLE_RESET_NS = 1_000_000_000
 KEEPALIVE_INTERVAL_NS = 75_000_000_000
 KEEPALIVE_PROBES = 9
-RECORD_HEADER = b"\x17\x03\x03"
 
 
 class Course(NamedTuple):
@@ -95,9 +115,9 @@ class SimStream:
         self.port = port
         self.peer = (peer, port)
         self.open = False
-        self.hello = hello
         self.keepalive_ns = round(keepalive_s * 1e9) if keepalive_s else 0
         self.local_port = node.port()
+        self.client = node.lease.address if node.lease else node.name
         self.jitter_ns = network.conditions.jitter_ns(node)
         self.session: Session | None = None
         self.began = network.env.now
@@ -106,7 +126,8 @@ class SimStream:
         self.ipids = [rng.getrandbits(16), rng.getrandbits(16)]
         self.stamps = (node.stamp, rng.getrandbits(31))
         self.echoes = [-NEVER, -NEVER]
-        self.secret = rng.randbytes(32) if hello else b""
+        secret = rng.randbytes(32) if hello else b""
+        self.sealing = Sealing(hello, secret, self.server.host_name, network.pool)
         window = node.stack.initial_window
         self.cwnd = (window, 10)
         self.quiet = 0
@@ -115,8 +136,9 @@ class SimStream:
         self.row: list[int] | None = None
         lan = node.lan_ns + (self.server.station.lan_ns if self.server.station else 0)
         self.lan = lan
-        self.wan = self.server.delay_ns + network.conditions.wan_ns + self.jitter_ns if self.server.delay_ns else 0
-        self.sealed_bytes = 0
+        self.wan = (
+            self.server.delay_ns + network.conditions.wan_ns + self.jitter_ns if self.server.delay_ns else 0
+        )
 
     # --- the operations -------------------------------------------------------------------
 
@@ -124,15 +146,15 @@ class SimStream:
         """Open the connection, TLS included."""
         up = down = b""
         messages: tuple[Message, ...] = ()
-        if self.hello is not None:
-            up, down, messages = self._handshake(self.hello)
+        if self.sealing.hello is not None:
+            up, down, messages = self.sealing.handshake()
         plan = Plan(messages, True, self.cwnd)
         now = self.network.env.now
-        arp = self.network.neighbour(self.node, now, confirmed=True)
+        arp = neighbours.keep(self.network, self.node, now)
         await self._operate(plan, up, down, timeout_s, about, now + arp, opening=True)
         service = self.server.ports.get(self.port)
         assert service is not None, "a connection to a port that does not listen"
-        self.session = service.session((self.network._source(self.node), self.local_port), self.network.unix(now))
+        self.session = service.session((self.client, self.local_port), self.network.unix(now))
         self.open = True
         self.node.streams.add(self)
 
@@ -144,16 +166,16 @@ class SimStream:
         now = self.network.env.now
         answer = self._ask(data, now, round(timeout_s * 1e9))
         whole = answer is not None and complete(answer.data)
-        messages = [Message(CLIENT, self._wire(len(data)))]
+        messages = [Message(CLIENT, self.sealing.size(len(data)))]
         down = b""
         if answer is not None and answer.data:
-            messages.append(Message(SERVER, self._wire(len(answer.data)), round(answer.think_s * 1e9)))
-            down = self._protect(answer.data)
+            messages.append(Message(SERVER, self.sealing.size(len(answer.data)), round(answer.think_s * 1e9)))
+            down = self.sealing.seal(answer.data)
         if answer is not None and answer.close:
             messages += [Message(SERVER, 0, 0, True), Message(CLIENT, 0, 0, True)]
         plan = Plan(tuple(messages), False, self._window(now), 2 * (self.lan + self.wan))
         await self._operate(
-            plan, self._protect(data), down, timeout_s, about, now, opening=False, whole=whole
+            plan, self.sealing.seal(data), down, timeout_s, about, now, opening=False, whole=whole
         )
         assert answer is not None
         if answer.close:
@@ -165,10 +187,17 @@ class SimStream:
         self._usable()
         now = self.network.env.now
         answer = self._ask(data, now, 0)
-        plan = Plan((Message(CLIENT, self._wire(len(data))),), False, self._window(now), 2 * (self.lan + self.wan))
+        plan = Plan(
+            (Message(CLIENT, self.sealing.size(len(data))),),
+            False,
+            self._window(now),
+            2 * (self.lan + self.wan),
+        )
         assert answer is None or not answer.data, "the service answered a one-way message"
         exchange, label = self._exchange(about)
-        course = self._course(plan, self._protect(data), b"", now, NEVER - 1, label, exchange, opening=False)
+        course = self._course(
+            plan, self.sealing.seal(data), b"", now, NEVER - 1, label, exchange, opening=False
+        )
         self._adopt(course)
         if not course.played.acknowledged:
             self.lost_at = course.start + course.played.quiet
@@ -195,7 +224,7 @@ class SimStream:
         if not self.open:
             return
         now = self.network.env.now
-        farewell = tls.alert(self.secret, self.hello.version) if self.hello else b""
+        farewell = self.sealing.farewell()
         plan = Plan(
             (Message(CLIENT, len(farewell), 0, True), Message(SERVER, 0, 0, True)), False, self._window(now),
             2 * (self.lan + self.wan),
@@ -203,7 +232,9 @@ class SimStream:
         if self.node.link != "down" and self.node.lease is not None:
             exchange, label = self._exchange(About(*self.about[:2]))
             start = max(now, self.quiet)
-            course = self._course(plan, farewell, b"", start, start + 120_000_000_000, label, exchange, opening=False)
+            course = self._course(
+                plan, farewell, b"", start, start + 120_000_000_000, label, exchange, opening=False
+            )
             self._adopt(course)
         self._gone()
 
@@ -228,40 +259,6 @@ class SimStream:
         if now >= self.lost_at:
             self._break(now)
             raise StreamLost
-
-    def _wire(self, size: int) -> int:
-        return tls.protected_length(size, self.hello.version) if self.hello else size
-
-    def _protect(self, data: bytes) -> bytes:
-        """Return what goes over the wire: the data, or TLS records of its size."""
-        if self.hello is None or not data:
-            return data
-        pool = self.network.pool
-        parts = []
-        for size in tls.record_sizes(len(data), self.hello.version):
-            at = (self.seqs[0] + self.sealed_bytes) % (len(pool) - size)
-            self.sealed_bytes += size * 7 + 13
-            parts.append(RECORD_HEADER + (size - 5).to_bytes(2, "big") + pool[at : at + size - 5])
-        return parts[0] if len(parts) == 1 else b"".join(parts)
-
-    def _handshake(self, hello: TlsHello) -> tuple[bytes, bytes, tuple[Message, ...]]:
-        """Return both sides' handshake bytes and their turns."""
-        secret = self.secret
-        host = hello.sni or self.server.host_name
-        session_id = secret[:32]
-        first = tls.client_hello(hello, secret, session_id if hello.resume else b"")
-        if hello.resume:
-            flight, finish = tls.resumed_server_flight(hello, secret, session_id), b""
-            last = tls.resumed_client_flight(hello, secret)
-        else:
-            chain = certs.chain(host, hello.chain_bytes).certificate_list
-            flight = tls.server_flight(hello, secret, chain)
-            last = tls.client_flight(hello, secret)
-            finish = tls.server_finish(hello, secret)
-        turns = [Message(CLIENT, len(first)), Message(SERVER, len(flight), 1_000_000), Message(CLIENT, len(last))]
-        if finish:
-            turns.append(Message(SERVER, len(finish), 1_000_000))
-        return first + last, flight + finish, tuple(turns)
 
     def _window(self, now: int) -> tuple[int, int]:
         if now - self.quiet > IDLE_RESET_NS:
@@ -294,9 +291,17 @@ class SimStream:
         return self.node.exchanges, self.network.label(self.node.name, self.behaviour, about)
 
     async def _operate(
-        self, plan: Plan, up: bytes, down: bytes, timeout_s: float, about: About, start: int, *, opening: bool,
+        self,
+        plan: Plan,
+        up: bytes,
+        down: bytes,
+        timeout_s: float,
+        about: About,
+        start: int,
+        *,
+        opening: bool,
         whole: bool = True,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Play a plan, wait for its end, and raise how it failed."""
         network, node = self.network, self.node
         env = network.env
@@ -324,15 +329,27 @@ class SimStream:
                 course.row[t.P_CUT] = min(course.row[t.P_CUT], env.now)
             network.log.exchange(env.now, node.name, self.behaviour, about, exchange, "cancelled")
             raise
-        network.log.exchange(done, node.name, self.behaviour, about, exchange, failure.outcome if failure else "ok")
+        network.log.exchange(
+            done, node.name, self.behaviour, about, exchange, failure.outcome if failure else "ok"
+        )
         if failure is not None:
             if failure is StreamLost or failure is LinkDown:
                 self._break(env.now)
             raise failure
-        network.neighbour(node, done, confirmed=True)
+        node.confirmed_at = done
+        neighbours.keep(network, node, done)
 
     def _course(
-        self, plan: Plan, up: bytes, down: bytes, start: int, deadline: int, label: int, exchange: int, *, opening: bool
+        self,
+        plan: Plan,
+        up: bytes,
+        down: bytes,
+        start: int,
+        deadline: int,
+        label: int,
+        exchange: int,
+        *,
+        opening: bool,
     ) -> Course:
         """Settle how a plan goes, and put its record on the tape."""
         network, node = self.network, self.node
@@ -360,20 +377,20 @@ class SimStream:
             start += shift
             end = start + max(played.quiet, script.span)
             if end < conditions.next_change and end < node.link_until and played.done + start <= deadline:
-                row = self._record(script.index, start, up, down, label, exchange, script.span)
+                row = self._record(script.number, start, up, down, label, exchange, script.span)
                 return Course(start, played, None, start + played.done, row)
             start -= shift
         path = LivePath(conditions, node, self.server, self.port, self)
         played = play(plan, node.stack, network.server_stack, path, start, min(deadline, node.link_until))
         script = network.tape.script(played, node.stack, network.server_stack)
-        row = self._record(script.index, start, up, down, label, exchange, script.span)
+        row = self._record(script.number, start, up, down, label, exchange, script.span)
         for when, seq, index in played.unreachable:
-            quoted = quote_segment(
+            size = next((s.length for s in played.segments if s.side == CLIENT and s.seq == seq), 0)
+            quoted = quoted_segment(
                 node.model.ttl, (self.ipids[0] + index) & 0xFFFF, (node.ip, self.local_port),
-                (self.server.ip, self.port), self.seqs[0] + seq, 0, 40,
+                (self.server.ip, self.port), self.seqs[0] + seq, 40 + size,
             )  # fmt: skip
-            code = 0 if conditions.timeline.uplink.at(start + when) == "known" else 1
-            network.unreachable(node, start + when, label, quoted, code, None, self.server.ip)
+            network.unreachable(node, start + when, label, quoted, network.code(start + when), None)
         failure = FAILURES.get(played.outcome)
         return Course(start, played, failure, start + played.done, row)
 
@@ -383,12 +400,11 @@ class SimStream:
         node, server, tape = self.node, self.server, self.network.tape
         if node.link != "home" or start + span < 0:
             return None
-        row = [
-            start, NEVER, NEVER, label, exchange, script, node.mac_int, server.mac_int or self.network.router_mac,
-            node.ip, server.ip, self.local_port, self.port, node.model.ttl | server.ttl << 8, self.seqs[0],
-            self.seqs[1], self.ipids[0], self.ipids[1], tape.payload(up), tape.payload(down), len(up), len(down),
-            self.stamps[0], self.stamps[1], self.echoes[1], self.echoes[0], 0,
-        ]  # fmt: skip
+        row = [start, NEVER, NEVER, label, exchange, script]
+        row += (node.mac_int, server.mac_int or self.network.router.mac, node.ip, server.ip)
+        row += (self.local_port, self.port, node.model.ttl | server.ttl << 8, *self.seqs, *self.ipids)
+        row += (tape.payload(up), tape.payload(down), len(up), len(down))
+        row += (*self.stamps, self.echoes[SERVER], self.echoes[CLIENT])
         tape.plans.append(row)
         return row
 
@@ -416,11 +432,13 @@ class SimStream:
             answered = self.node.link == "open" or (
                 conditions.timeline.uplink.at(seen) == "up"
                 and conditions.timeline.uplink.at(seen + 2 * self.wan) == "up"
-                and conditions.down(self.server, self.port, seen) is None
+                and conditions.down(self.server, seen) is None
             )
             key = ("keepalive", self.lan, self.wan, answered)
-            script = network.library.kept(key, self.node.stack, keepalive(self.lan, self.wan, answered=answered))
-            row = self._record(script.index, at, b"", b"", label, exchange, script.span)
+            script = network.library.kept(
+                key, self.node.stack, keepalive(self.lan, self.wan, answered=answered)
+            )
+            row = self._record(script.number, at, b"", b"", label, exchange, script.span)
             if row is not None:
                 row[t.P_CUT] = min(row[t.P_CUT], self.node.link_until)
             self._adopt(Course(at, script.played, None, at, row))
@@ -437,7 +455,7 @@ class SimStream:
         if node.link != "down" and node.lease is not None:
             exchange, label = self._exchange(About(*self.about[:2], why="abort"))
             script = self.network.library.kept(("reset", self.lan), node.stack, reset(self.lan))
-            row = self._record(script.index, now, b"", b"", label, exchange, self.lan)
+            row = self._record(script.number, now, b"", b"", label, exchange, self.lan)
             if row is not None and now + self.lan >= node.link_until:
                 row[t.P_CUT] = now
         self._gone()

@@ -18,29 +18,27 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from testbed.simulation.tcp import Played, Stack
+    from testbed.simulation.plans import Played, Stack
 
 NEVER = 1 << 62
 SCRIPT_ROWS = 400_000
 """Segments kept in scripts before those no longer needed are dropped."""
 
 # Columns of a datagram record.
-(
-    D_AT, D_CUT, D_LABEL, D_EXCHANGE, D_RECEIVED, D_SRC_MAC, D_DST_MAC, D_SRC_IP, D_DST_IP, D_SPORT, D_DPORT,
-    D_META, D_IPID, D_OFFSET, D_LENGTH,
-) = range(15)  # fmt: skip
+(D_AT, D_CUT, D_LABEL, D_EXCHANGE, D_RECEIVED, D_SRC_MAC, D_DST_MAC) = range(7)
+(D_SRC_IP, D_DST_IP, D_SPORT, D_DPORT, D_META, D_IPID, D_OFFSET, D_LENGTH) = range(7, 15)
 DATAGRAM_COLUMNS = 15
 
 # Columns of a plan record.
-(
-    P_AT, P_CUT, P_ACK_CUT, P_LABEL, P_EXCHANGE, P_SCRIPT, P_CLIENT_MAC, P_SERVER_MAC, P_CLIENT_IP, P_SERVER_IP,
-    P_CLIENT_PORT, P_SERVER_PORT, P_TTLS, P_CLIENT_SEQ, P_SERVER_SEQ, P_CLIENT_IPID, P_SERVER_IPID, P_UP, P_DOWN,
-    P_UP_LENGTH, P_DOWN_LENGTH, P_CLIENT_STAMP, P_SERVER_STAMP, P_CLIENT_ECHO, P_SERVER_ECHO, P_STARTS_RECEIVED,
-) = range(26)  # fmt: skip
-PLAN_COLUMNS = 26
+(P_AT, P_CUT, P_ACK_CUT, P_LABEL, P_EXCHANGE, P_SCRIPT, P_CLIENT_MAC, P_SERVER_MAC) = range(8)
+(P_CLIENT_IP, P_SERVER_IP, P_CLIENT_PORT, P_SERVER_PORT, P_TTLS, P_CLIENT_SEQ, P_SERVER_SEQ) = range(8, 15)
+(P_CLIENT_IPID, P_SERVER_IPID, P_UP, P_DOWN, P_UP_LENGTH, P_DOWN_LENGTH) = range(15, 21)
+(P_CLIENT_STAMP, P_SERVER_STAMP, P_CLIENT_ECHO, P_SERVER_ECHO) = range(21, 25)
+PLAN_COLUMNS = 25
 
 # Columns of a script's segments.
-S_AT, S_SIDE, S_FLAGS, S_SEQ, S_ACK, S_PAYLOAD, S_LENGTH, S_SENT, S_ECHO, S_DELAYED, S_WINDOW, S_OPTIONS, S_IPID = range(13)
+(S_AT, S_SIDE, S_FLAGS, S_SEQ, S_ACK, S_PAYLOAD, S_LENGTH, S_SENT) = range(8)
+(S_ECHO, S_DELAYED, S_WINDOW, S_OPTIONS, S_IPID) = range(8, 13)
 SCRIPT_COLUMNS = 13
 
 # Meta of a datagram: what stands behind its Ethernet header.
@@ -58,7 +56,7 @@ def meta(protocol: int, ttl: int, flags: int = 0) -> int:
 class Script(NamedTuple):
     """A played plan, kept for use at other times and on other connections."""
 
-    index: int
+    number: int
     played: Played
     span: int
     """Time of its last captured segment."""
@@ -113,9 +111,20 @@ class Tape:
                 option = options[segment.side] if syn else STAMP_OPTIONS if stamped else NO_OPTIONS
             self._script_rows.append(
                 (
-                    segment.at, segment.side, segment.flags, segment.seq, segment.ack, segment.payload,
-                    segment.length, segment.sent, segment.echo, segment.delayed, window, option, numbers[segment.side],
-                )  # fmt: skip
+                    segment.at,
+                    segment.side,
+                    segment.flags,
+                    segment.seq,
+                    segment.ack,
+                    segment.payload,
+                    segment.length,
+                    segment.sent,
+                    segment.echo,
+                    segment.delayed,
+                    window,
+                    option,
+                    numbers[segment.side],
+                )
             )
             numbers[segment.side] += 1
         self._script_starts.append(base + len(played.segments))
@@ -141,7 +150,7 @@ class Tape:
             self._options += bytes([len(data)]) + data + bytes(39 - len(data))
         return index
 
-    def payload(self, data: bytes) -> int:
+    def payload(self, data: bytes | bytearray) -> int:
         """Keep payload bytes; return where."""
         at = len(self.arena)
         self.arena += data

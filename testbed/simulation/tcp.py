@@ -1,11 +1,10 @@
 """TCP between a device and a server, segment by segment, as the router's LAN side sees it.
 
 Rules of this file:
-- One exchange on a connection is a `Plan`: messages in turn, each sent when the one before it has
-  wholly arrived (plus the time its sender thinks). `play` runs both kernels through it and returns
-  the segments that the capture point sees, and how it ended for the client.
-- Times are integer nanoseconds. Sequence offsets count from each side's next sequence number at
-  the start of the plan, so that a played plan can be used again at any time on any connection.
+- One exchange on a connection is a `Plan` (see `testbed.simulation.plans`): messages in turn, each
+  sent when the one before it has wholly arrived (plus the time its sender thinks). `play` runs both
+  kernels through it and returns the segments that the capture point sees, and how it ended for the
+  client.
 - A `Path` says what becomes of each segment. On a clean path the result depends on the plan, the
   stacks and the delays alone: callers keep it.
 
@@ -15,156 +14,19 @@ retransmit), RFC 7323 (timestamps). Congestion avoidance is left out: exchanges 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from heapq import heappop, heappush
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING
+
+from testbed.simulation.plans import ACK, BEFORE, CLIENT, FIN, PSH, RST, SERVER, SYN, Played, Segment
 
 if TYPE_CHECKING:
-    from testbed.models.device import TcpStack
+    from testbed.simulation.plans import Path, Plan, Stack
 
-FIN, SYN, RST, PSH, ACK = 1, 2, 4, 8, 16
-CLIENT, SERVER = 0, 1
 MAX_WINDOW_SEGMENTS = 64
-MAX_RECEIVE_WINDOW = 131_072
 ORPHAN_RETRIES = 8
 """Retransmissions of a FIN after the program closed the socket (Linux tcp_orphan_retries)."""
 NIC_BITS_PER_S = 100_000_000
-BEFORE = -(1 << 62)
-"""`Segment.echo` when what is echoed was sent before the plan began."""
 _HEADERS = 66
-
-
-@dataclass(frozen=True, slots=True)
-class Stack:
-    """The numbers of one kernel, in segments and nanoseconds."""
-
-    window: int
-    window_scale: int | None
-    timestamps: bool
-    sack: bool
-    mss: int
-    syn_timeout: int
-    syn_retries: int
-    min_rto: int
-    max_rto: int
-    data_retries: int
-    delayed_ack: int
-    initial_window: int
-
-    @classmethod
-    def of(cls, model: TcpStack) -> Stack:
-        """Convert a device model's numbers."""
-        return cls(
-            model.window,
-            model.window_scale,
-            model.timestamps,
-            model.sack,
-            model.mss,
-            round(model.syn_timeout * 1e9),
-            model.syn_retries,
-            round(model.min_rto * 1e9),
-            round(model.max_rto * 1e9),
-            model.data_retries,
-            round(model.delayed_ack * 1e9),
-            model.initial_window,
-        )
-
-    @property
-    def receive_window(self) -> int:
-        """Bytes the peer may have in flight towards this side once connected."""
-        return 65_535 if self.window_scale is None else MAX_RECEIVE_WINDOW
-
-    @property
-    def window_field(self) -> int:
-        """Window field of segments after the handshake."""
-        return self.receive_window >> (self.window_scale or 0) if self.window_scale is not None else 65_535
-
-
-class Message(NamedTuple):
-    """A turn in a plan: `side` sends `size` bytes after thinking; then closes if `fin`."""
-
-    side: int
-    size: int
-    think: int = 0
-    fin: bool = False
-
-
-class Plan(NamedTuple):
-    """What the two programs want to say to each other."""
-
-    messages: tuple[Message, ...]
-    handshake: bool = False
-    cwnd: tuple[int, int] = (10, 10)
-    """Congestion windows at the start, in segments, client and server."""
-    rtt: int = 0
-    """Smoothed round trip known from before, ns; 0 if none."""
-
-
-class Segment(NamedTuple):
-    """A segment as captured. Times are relative to the plan's start."""
-
-    at: int
-    side: int
-    flags: int
-    seq: int
-    ack: int
-    payload: int
-    """Offset of the payload in what the side sends within this plan."""
-    length: int
-    sent: int
-    echo: int
-    """When the segment whose timestamp is echoed was sent; `BEFORE` if before the plan."""
-    delayed: bool
-    """A delayed ACK of the client: it is not sent if the client speaks before it is due."""
-
-
-class Fate(NamedTuple):
-    """What the network does with a segment; None is never."""
-
-    captured: int | None
-    arrives: int | None
-    unreachable: int | None = None
-    """When an ICMP error about it comes back to the client."""
-
-
-class Path(Protocol):
-    """The way between the two ends, as it is at each moment (absolute ns)."""
-
-    def up(self, at: int, size: int) -> Fate:
-        """A segment that the client sends."""
-
-    def down(self, at: int, size: int) -> Fate:
-        """A segment that the server sends."""
-
-    def listening(self, at: int) -> bool | None:
-        """Whether the server takes connections: None is silence, False a RST."""
-
-    def forgotten(self, at: int) -> bool:
-        """Whether the server has dropped this connection (it answers with a RST)."""
-
-
-@dataclass(slots=True)
-class Played:
-    """How a plan went."""
-
-    segments: list[Segment] = field(default_factory=list)
-    outcome: str = "ok"
-    """ok, no-reply, refused, unreachable or lost."""
-    done: int = 0
-    """When the client's program knew, relative to the start."""
-    quiet: int = 0
-    """When the last segment that cannot be called back has arrived."""
-    advance: tuple[int, int] = (0, 0)
-    """How far the sequence numbers of client and server moved."""
-    cwnd: tuple[int, int] = (10, 10)
-    last_sent: tuple[int, int] = (BEFORE, BEFORE)
-    """When each side last sent something that arrived; `BEFORE` if nothing did."""
-    acknowledged: bool = True
-    """Whether all that the client sent was acknowledged in the end."""
-    counts: tuple[int, int] = (0, 0)
-    """Segments that each side sent (each took an IP id)."""
-    unreachable: list[tuple[int, int, int]] = field(default_factory=list)
-    """ICMP errors: when, about the sequence offset, and the how-many-th segment of the client."""
 
 
 class _Side:
@@ -320,7 +182,9 @@ class _Play:
         if sent and me.retry_at < 0:
             self.arm(now, side)
 
-    def transmit(self, now: int, side: int, seq: int, length: int, flags: int, *, delayed: bool = False) -> None:
+    def transmit(
+        self, now: int, side: int, seq: int, length: int, flags: int, *, delayed: bool = False
+    ) -> None:
         me = self.sides[side]
         size = _HEADERS + length
         depart = max(now, me.nic_free)
@@ -334,10 +198,17 @@ class _Play:
         if fate.captured is not None:
             self.result.segments.append(
                 Segment(
-                    fate.captured - start, side, flags, seq, me.heard,
-                    seq - self.plan.handshake, length, depart - start,
-                    self.since(me.heard_sent), delayed,
-                )  # fmt: skip
+                    fate.captured - start,
+                    side,
+                    flags,
+                    seq,
+                    me.heard,
+                    seq - self.plan.handshake,
+                    length,
+                    depart - start,
+                    self.since(me.heard_sent),
+                    delayed,
+                )
             )
         if fate.unreachable is not None:
             self.result.unreachable.append((fate.unreachable - start, seq, number))
@@ -359,8 +230,15 @@ class _Play:
             return
         me.retry_at = -1
         me.retries += 1
-        orphan = self.ended and side == CLIENT and me.next > me.limit > 0 and self.turn >= len(self.plan.messages) - 1
-        limit = me.stack.syn_retries if self.handshaking else ORPHAN_RETRIES if orphan else me.stack.data_retries
+        orphan = (
+            self.ended
+            and side == CLIENT
+            and me.next > me.limit > 0
+            and self.turn >= len(self.plan.messages) - 1
+        )
+        limit = (
+            me.stack.syn_retries if self.handshaking else ORPHAN_RETRIES if orphan else me.stack.data_retries
+        )
         if me.retries > limit:
             if side == CLIENT:
                 self.finish(now, "no-reply" if self.handshaking else "lost")
@@ -496,48 +374,3 @@ class _Play:
         me = self.sides[side]
         if me.delack_at == now:
             self.transmit(now, side, me.next, 0, ACK, delayed=side == CLIENT)
-
-
-def keepalive(lan: int, wan: int, *, answered: bool) -> Played:
-    """Return a keep-alive probe and its answer (RFC 9293 §3.8.4), in nanoseconds from the probe."""
-    there = lan + wan
-    played = Played(counts=(1, int(answered)), quiet=2 * there if answered else 0, acknowledged=answered)
-    played.segments.append(Segment(lan, CLIENT, ACK, -1, 0, 0, 0, 0, BEFORE, False))
-    if answered:
-        played.segments.append(Segment(lan + 2 * wan, SERVER, ACK, 0, 0, 0, 0, there, 0, False))
-        played.last_sent = (0, there)
-    return played
-
-
-def reset(lan: int) -> Played:
-    """Return the segment with which a client drops a connection."""
-    played = Played(counts=(1, 0))
-    played.segments.append(Segment(lan, CLIENT, RST | ACK, 0, 0, 0, 0, 0, BEFORE, False))
-    return played
-
-
-class Steady:
-    """A path on which nothing changes and nothing is lost."""
-
-    __slots__ = ("lan", "pace", "pipe_free", "wan_down", "wan_up")
-
-    def __init__(self, lan: int, wan_up: int, wan_down: int, pace: int = 0) -> None:
-        self.lan, self.wan_up, self.wan_down = lan, wan_up, wan_down
-        self.pace = pace
-        """Bottleneck downwards, ns per byte times 1000; 0 is none."""
-        self.pipe_free = 0
-
-    def up(self, at: int, size: int) -> Fate:
-        return Fate(at + self.lan, at + self.lan + self.wan_up)
-
-    def down(self, at: int, size: int) -> Fate:
-        if self.pace:
-            self.pipe_free = max(at, self.pipe_free) + size * self.pace // 1000
-            at = self.pipe_free
-        return Fate(at + self.wan_down, at + self.wan_down + self.lan)
-
-    def listening(self, at: int) -> bool | None:
-        return True
-
-    def forgotten(self, at: int) -> bool:
-        return False

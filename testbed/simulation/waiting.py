@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 from types import coroutine
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from simpy import Event, Interrupt
+from simpy import Environment, Event, Interrupt
 
 from testbed.host import CancelledError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Coroutine, Generator
 
-    from simpy import Environment
+    from simpy import Process
+
+
+class Clock(Environment):
+    """SimPy's environment, counting whole nanoseconds from the start of the capture."""
+
+    _now: int
+
+    @property
+    def now(self) -> int:
+        """The present moment, ns."""
+        return self._now
+
+    def task(self, work: Coroutine[Any, Any, None]) -> Process:
+        """Run a coroutine as a process: SimPy needs nothing of a generator that it has not."""
+        return self.process(cast("Generator[Event, Any, None]", work))
 
 
 @coroutine
@@ -25,7 +40,7 @@ def until(event: Event) -> Generator[Event, Any, Any]:
 
 
 @coroutine
-def pause(env: Environment, delay_ns: int) -> Generator[Event, Any, None]:
+def pause(env: Clock, delay_ns: int) -> Generator[Event, Any, None]:
     """Wait for a span of virtual time, in nanoseconds."""
     try:
         yield env.timeout(delay_ns)
@@ -38,7 +53,7 @@ class SimWakeup:
 
     __slots__ = ("_env", "_event", "fired")
 
-    def __init__(self, env: Environment) -> None:
+    def __init__(self, env: Clock) -> None:
         self._env = env
         self._event: Event | None = None
         self.fired = False
@@ -59,6 +74,10 @@ class SimWakeup:
         if timeout_s is not None:
             timer = self._env.timeout(max(0, round(timeout_s * 1e9)))
             assert timer.callbacks is not None
-            timer.callbacks.append(lambda _: None if event.triggered else event.succeed())
+            timer.callbacks.append(self._give_up)
         await until(event)
         return self.fired
+
+    def _give_up(self, _: Event) -> None:
+        if self._event is not None and not self._event.triggered:
+            self._event.succeed()

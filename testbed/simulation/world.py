@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from simpy import Environment
-
 from testbed.behaviours import run_device
 from testbed.errors import WorldError
 from testbed.host import About
@@ -19,14 +17,16 @@ from testbed.scenario.addresses import device_mac, lan_addresses
 from testbed.services import ServiceContext, Zone
 from testbed.services.dhcp_server import DhcpServer
 from testbed.services.registry import build
+from testbed.simulation import neighbours
 from testbed.simulation import tape as t
 from testbed.simulation.conditions import Conditions, Server
 from testbed.simulation.host import SimHost, start_device
-from testbed.simulation.network import Network, multicast_mac
-from testbed.simulation.node import Node, ip_number, mac_number
+from testbed.simulation.network import Network, Station
+from testbed.simulation.node import Node
+from testbed.simulation.plans import Stack
 from testbed.simulation.streams import Library
-from testbed.simulation.tcp import Stack
-from testbed.simulation.waiting import pause
+from testbed.simulation.waiting import Clock, pause
+from testbed.simulation.wire import group_mac, ip_number, mac_number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -57,25 +57,23 @@ class World:
         seed: int,
     ) -> None:
         self.topology, self.timeline, self.zone, self.log = topology, timeline, zone, log
-        self.env = Environment(initial_time=timeline.begin_ns)
+        self.env = Clock(initial_time=timeline.begin_ns)
         self.macs = {d.name: device_mac(topology, d.name, models) for d in topology.devices}
         self.addresses = lan_addresses(topology, models)
         conditions = Conditions(timeline, topology.wan)
         conditions.arp_failure_ns = round(topology.router.arp_failure * 1e9)
         router = topology.router
         self.dhcp = self._dhcp_server(str(router.address))
-        servers = {
-            str(router.address): Server(
-                router.name, str(router.address), ip_number(str(router.address)), 0, 64, {67: self.dhcp},
-                mac_int=mac_number(router.mac),
-            )  # fmt: skip
-        }
-        for site in sites:
-            servers[site.address] = Server(
-                site.entry.name, site.address, ip_number(site.address), round(site.place.delay * 1e9), site.ttl,
-                dict.fromkeys(site.entry.ports, site.service), frozenset({site.entry.service, *_aliases(site)}),
-                host_name=site.entry.names[0] if site.entry.names else "localhost",
-            )  # fmt: skip
+        gateway = Server(
+            router.name,
+            str(router.address),
+            ip_number(str(router.address)),
+            delay_ns=0,
+            ttl=64,
+            ports={67: self.dhcp},
+            mac_int=mac_number(router.mac),
+        )
+        servers = {gateway.address: gateway} | {site.address: _server(site) for site in sites}
         server_stack = Stack.of(TcpStack(window=28_960, window_scale=7))
         self.network = Network(
             self.env, topology, conditions, servers, log, round(begin.timestamp()), server_stack, seed
@@ -95,22 +93,24 @@ class World:
                 self.nodes[device.name].parent = self.nodes[through]
         self._local_services(models)
         if topology.open_wifi:
-            self.network.dhcp_elsewhere = Server(
-                "open-wifi", OPEN_WIFI_ROUTER, ip_number(OPEN_WIFI_ROUTER), 0, 64,
-                {67: build("dhcp_server", {"network": OPEN_WIFI, "address": OPEN_WIFI_ROUTER}, ServiceContext("open-wifi"))},
-            )  # fmt: skip
+            options = {"network": OPEN_WIFI, "address": OPEN_WIFI_ROUTER}
+            dhcp = build("dhcp_server", options, ServiceContext("open-wifi"))
+            address = ip_number(OPEN_WIFI_ROUTER)
+            self.network.elsewhere = Server("open-wifi", OPEN_WIFI_ROUTER, address, 0, 64, {67: dhcp})
 
     def start(self) -> None:
         """Put the world's hands to work."""
-        self.env.process(self._play(self.timeline.happenings))
-        self.env.process(self._restart_router())
-        self.env.process(self._outages())
+        self.env.task(self._play(self.timeline.happenings))
+        self.env.task(self._restart_router())
+        self.env.task(self._outages())
         if self.topology.router.igmp is not None:
-            self.env.process(self._query_groups())
+            self.env.task(self._query_groups())
 
     def _dhcp_server(self, address: str) -> DhcpServer:
         router = self.topology.router
-        fixed = {mac: self.addresses[name] for name, mac in self.macs.items() if mac and name in self.addresses}
+        fixed = {
+            mac: self.addresses[name] for name, mac in self.macs.items() if mac and name in self.addresses
+        }
         options = {
             "lease": f"{router.dhcp.lease}s", "network": str(router.lan), "address": address,
             "first": router.dhcp.first, "size": router.dhcp.size, "fixed": fixed,
@@ -128,7 +128,14 @@ class World:
             context = ServiceContext(name, address)
             ports = {port.port: build(port.service, port.options, context) for port in node.model.listens}
             self.network.servers[address] = Server(
-                name, address, ip_number(address), 0, node.model.ttl, ports, station=node, mac_int=node.mac_int
+                name,
+                address,
+                ip_number(address),
+                0,
+                node.model.ttl,
+                ports,
+                station=node,
+                mac_int=node.mac_int,
             )
 
     # --- hands ----------------------------------------------------------------------------
@@ -169,16 +176,18 @@ class World:
         node.query_waiters.clear()
         node.lease, node.ip = None, 0
         node.board = type(node.board)()
-        node.gateway_stale = node.router_stale = None
+        neighbours.forget(node)
 
     def _link(self, node: Node, state: str) -> None:
         now = self.env.now
         node.link = state
         node.link_until = self.timeline.link[node.name].next_change(now)
-        self.log.note(now, node.name, "world", "link", {"home": "up", "open": "up"}.get(state, "down"), why=state)
+        self.log.note(
+            now, node.name, "world", "link", {"home": "up", "open": "up"}.get(state, "down"), why=state
+        )
         for stream in list(node.streams):
             stream.vanish(now)
-        node.gateway_stale = node.router_stale = None
+        neighbours.forget(node)
         if node.powered:
             if state == "down":
                 SimHost(self.network, node, "").configure(None)
@@ -217,8 +226,7 @@ class World:
         message = igmp.query(version=querier.version, max_response_s=querier.max_response)
         label = network.label(network.router_name, "igmp_querier", About("IGMP", ALL_SYSTEMS))
         interval = round(querier.interval * 1e9)
-        source = (network.router_mac, network.router_ip, 0)
-        group = ip_number(ALL_SYSTEMS)
+        group = Station(group_mac(ip_number(ALL_SYSTEMS)), ip_number(ALL_SYSTEMS))
         starts = [env.now, *self.timeline.router_boots]
         exchange = 0
         due = env.now
@@ -229,7 +237,7 @@ class World:
             if network.conditions.lan_up(env.now):
                 exchange += 1
                 network.record(
-                    env.now, label, exchange, 0, source, (multicast_mac(group), group, 0),
+                    env.now, label, exchange, 0, network.router, group,
                     t.meta(t.IGMP, 1, t.DONT_FRAGMENT | t.ROUTER_ALERT), message,
                 )  # fmt: skip
                 for node in self.nodes.values():
@@ -251,6 +259,20 @@ class World:
         timer = self.env.timeout(node.lan_ns)
         assert timer.callbacks is not None
         timer.callbacks.append(arrive)
+
+
+def _server(site: Site) -> Server:
+    """Return an address of the fake Internet as the network knows it."""
+    return Server(
+        site.entry.name,
+        site.address,
+        ip_number(site.address),
+        delay_ns=round(site.place.delay * 1e9),
+        ttl=site.ttl,
+        ports=dict.fromkeys(site.entry.ports, site.service),
+        kinds=frozenset({site.entry.service, *_aliases(site)}),
+        host_name=site.entry.names[0] if site.entry.names else "localhost",
+    )
 
 
 def _aliases(site: Site) -> tuple[str, ...]:

@@ -1,0 +1,256 @@
+"""UDP, DHCP and IGMP of simulated hosts: what comes of a datagram is settled when it is sent."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from testbed.host import LinkDown, Refused, Unreachable
+from testbed.protocols import dhcp, dns
+from testbed.simulation import neighbours
+from testbed.simulation import tape as t
+from testbed.simulation.conditions import FORWARDING_NS
+from testbed.simulation.network import Exchanged, Station
+from testbed.simulation.wire import (
+    BROADCAST_IP,
+    BROADCAST_MAC,
+    group_mac,
+    ip_number,
+    is_group,
+    udp_packet,
+)
+
+if TYPE_CHECKING:
+    from testbed.host import About
+    from testbed.simulation.conditions import Server
+    from testbed.simulation.network import Network
+    from testbed.simulation.node import Node
+
+DNS_PORT, DHCP_SERVER_PORT, DHCP_CLIENT_PORT = 53, 67, 68
+PORT_UNREACHABLE = 3
+HEADERS = 42
+"""Bytes of Ethernet, IPv4 and UDP headers."""
+
+
+class _Way:
+    """A datagram on its way: from whom, over what delays."""
+
+    __slots__ = ("calm", "jitter", "network", "node", "source")
+
+    def __init__(self, network: Network, node: Node, source_port: int) -> None:
+        conditions = network.conditions
+        self.network, self.node = network, node
+        self.jitter = conditions.jitter_ns(node)
+        self.calm = node.link == "open" or conditions.calm(network.env.now)
+        assert node.lease is not None
+        self.source = (node.lease.address, source_port)
+
+    def ask(
+        self, server: Server | None, port: int, data: bytes, seen: int
+    ) -> tuple[list[tuple[int, bytes]], int | None, int]:
+        """Return the answers, each with the time at which it passes the router.
+
+        Or, in their place, the code of an ICMP error and when it passes.
+        """
+        network, node = self.network, self.node
+        if port == DNS_PORT and network.is_gateway(server):
+            return self._forward(data, seen)
+        if server is not None and not server.delay_ns:
+            there = seen + (server.station.lan_ns if server.station else 0)
+            service = server.ports.get(port)
+            if service is None:
+                return [], PORT_UNREACHABLE, there + FORWARDING_NS
+            replies = service.handle(data, self.source, network.unix(there))
+            return [(there + FORWARDING_NS + round(r.delay_s * 1e9), r.data) for r in replies], None, 0
+        conditions = network.conditions
+        extra: int | None = 0
+        if node.link != "open":
+            if not (self.calm and seen < conditions.next_change):
+                if conditions.timeline.uplink.at(seen) != "up":
+                    when = conditions.unreachable_at(node, seen)
+                    return [], None if when is None else network.code(seen), when or 0
+                self.calm = False
+            extra = conditions.cross(node, seen, len(data) + HEADERS, upwards=True)
+        if server is None or extra is None:
+            return [], None, 0
+        away = server.delay_ns + conditions.wan_ns + self.jitter
+        there = seen + away + extra
+        if not self.calm and (how := conditions.down(server, there)) is not None:
+            return [], PORT_UNREACHABLE if how == "refused" else None, there + away
+        service = server.ports.get(port)
+        if service is None:
+            return [], PORT_UNREACHABLE, there + away
+        found = []
+        for reply in service.handle(data, self.source, network.unix(there)):
+            back = self._back(there + round(reply.delay_s * 1e9), away, len(reply.data) + HEADERS)
+            if back is not None:
+                found.append((back, reply.data))
+        return found, None, 0
+
+    def _back(self, leaves: int, away: int, size: int) -> int | None:
+        """Return when a packet from the Internet passes the router, None if it is lost."""
+        if self.node.link == "open":
+            return leaves + away
+        conditions = self.network.conditions
+        passes = leaves + away
+        if (not self.calm or passes >= conditions.next_change) and (
+            conditions.timeline.uplink.at(passes) != "up"
+        ):
+            return None
+        extra = conditions.cross(self.node, leaves, size, upwards=False)
+        return None if extra is None else passes + extra
+
+    def _forward(self, data: bytes, seen: int) -> tuple[list[tuple[int, bytes]], int | None, int]:
+        """Be the router's DNS forwarder: it forwards, refuses or keeps silent, as its uplink is."""
+        network = self.network
+        uplink = "up" if self.node.link == "open" else network.conditions.timeline.uplink.at(seen)
+        if uplink == "known":
+            return [(seen + FORWARDING_NS, dns.reply(data, (), rcode=dns.REFUSED))], None, 0
+        if uplink != "up" or network.upstream is None:
+            return [], None, 0
+        found, _, _ = self.ask(network.upstream, DNS_PORT, data, seen + FORWARDING_NS)
+        return [(at + FORWARDING_NS, answer) for at, answer in found], None, 0
+
+
+def request(
+    network: Network,
+    node: Node,
+    behaviour: str,
+    address: str,
+    port: int,
+    data: bytes,
+    timeout_ns: int,
+    about: About,
+    source_port: int | None,
+) -> Exchanged:
+    """Send a datagram and settle its answer; raises LinkDown at once without a lease."""
+    network.ready(node)
+    now = network.env.now
+    conditions = network.conditions
+    node.exchanges += 1
+    exchange = node.exchanges
+    sport = source_port or node.port()
+    server = network.find(node, address)
+    label = network.label(node.name, behaviour, about)
+    at = now + neighbours.keep(network, node, now)
+    first = len(network.tape.datagrams)
+    way = _Way(network, node, sport)
+    lost, extra = conditions.lan_loss(node, at) if conditions.disturbed else (False, 0)
+    seen = at + node.lan_ns + extra
+    deadline = now + timeout_ns
+    if lost or not network.alive(node, seen):
+        return network.silence(node, deadline, first, label)
+    me = Station(node.mac_int, node.ip, sport)
+    peer_mac = server.mac_int if server is not None and server.mac_int else network.router.mac
+    peer = Station(peer_mac, ip_number(address), port)
+    visible = node.link == "home"
+    if visible:
+        meta = t.meta(t.UDP, node.model.ttl, t.DONT_FRAGMENT)
+        network.record(seen, label, exchange, 0, me, peer, meta, data)
+    answers, code, when = way.ask(server, port, data, seen)
+    if code is not None:
+        quoted = udp_packet(node.model.ttl, me[1:], peer[1:], data)
+        network.unreachable(node, when, label, quoted, code, server if code == PORT_UNREACHABLE else None)
+        failure = Refused if code == PORT_UNREACHABLE else Unreachable
+        if when + node.lan_ns <= deadline and when + node.lan_ns < node.link_until:
+            return Exchanged(when + node.lan_ns, failure, b"", first, label, exchange)
+        return network.silence(node, deadline, first, label)
+    end, result = deadline + 1, b""
+    for leaves, answer in answers:
+        lost, extra = conditions.lan_loss(node, leaves) if conditions.disturbed else (False, 0)
+        if not network.alive(node, leaves):
+            continue
+        if visible:
+            meta = t.meta(t.UDP, server.ttl if server else 64, t.DONT_FRAGMENT)
+            network.record(leaves, label, exchange, 1, peer, me, meta, answer)
+        arrives = leaves + node.lan_ns + extra
+        if not lost and arrives < end:
+            end, result = arrives, answer
+    if end > deadline or end >= node.link_until:
+        return network.silence(node, deadline, first, label)
+    return Exchanged(end, None, result, first, label, exchange)
+
+
+def send(
+    network: Network,
+    node: Node,
+    behaviour: str,
+    address: str,
+    port: int,
+    data: bytes,
+    about: About,
+    source_port: int | None,
+    ttl: int,
+) -> bool:
+    """Send a datagram that nobody answers; tell whether it went out."""
+    if node.lease is None or node.link == "down":
+        return False
+    node.exchanges += 1
+    seen = network.env.now + node.lan_ns
+    if network.seen(node, seen):
+        ip = ip_number(address)
+        me = network.me(node, source_port or node.port())
+        to = Station(group_mac(ip) if is_group(ip) else network.router.mac, ip, port)
+        label = network.label(node.name, behaviour, about)
+        network.record(seen, label, node.exchanges, 0, me, to, t.meta(t.UDP, ttl, t.DONT_FRAGMENT), data)
+    return True
+
+
+def igmp(network: Network, node: Node, behaviour: str, group: str, message: bytes, about: About) -> bool:
+    """Send an IGMP message (IP TTL 1, router alert); tell whether it went out."""
+    if node.lease is None or node.link == "down":
+        return False
+    node.exchanges += 1
+    seen = network.env.now + node.lan_ns
+    if network.seen(node, seen):
+        ip = ip_number(group)
+        meta = t.meta(t.IGMP, 1, t.DONT_FRAGMENT | t.ROUTER_ALERT)
+        label = network.label(node.name, behaviour, about)
+        to = Station(group_mac(ip), ip)
+        network.record(seen, label, node.exchanges, 0, network.me(node), to, meta, message)
+    return True
+
+
+def lease(
+    network: Network,
+    node: Node,
+    behaviour: str,
+    message: bytes,
+    server_address: str | None,
+    timeout_ns: int,
+    about: About,
+) -> Exchanged:
+    """Exchange a DHCP message with the network's server (RFC 2131 §4.1)."""
+    if node.link == "down":
+        raise LinkDown
+    now = network.env.now
+    node.exchanges += 1
+    exchange = node.exchanges
+    first = len(network.tape.datagrams)
+    label = network.label(node.name, behaviour, about)
+    server = network.router_server if node.link == "home" else network.elsewhere
+    seen, deadline = now + node.lan_ns, now + timeout_ns
+    if server is None or not network.alive(node, seen):
+        return network.silence(node, deadline, first, label)
+    unicast = server_address is not None and node.lease is not None
+    me = Station(node.mac_int, node.ip if unicast else 0, DHCP_CLIENT_PORT)
+    here = network.station(server, DHCP_SERVER_PORT)
+    to = here if unicast else Station(BROADCAST_MAC, BROADCAST_IP, DHCP_SERVER_PORT)
+    visible = node.link == "home"
+    ident = exchange & 0xFFFF
+    if visible:
+        network.record(seen, label, exchange, 0, me, to, t.meta(t.UDP, node.model.ttl), message, ident)
+    end, result = deadline + 1, b""
+    source = (node.lease.address if unicast and node.lease else "0.0.0.0", DHCP_CLIENT_PORT)
+    for reply in server.ports[DHCP_SERVER_PORT].handle(message, source, network.unix(seen)):
+        leaves = seen + FORWARDING_NS + round(reply.delay_s * 1e9)
+        if not network.alive(node, leaves):
+            continue
+        if visible:
+            ip = ip_number(dhcp.target(dhcp.parse(reply.data)))
+            client = Station(BROADCAST_MAC if ip == BROADCAST_IP else node.mac_int, ip, DHCP_CLIENT_PORT)
+            network.record(leaves, label, exchange, 1, here, client, t.meta(t.UDP, 64), reply.data, ident)
+        if leaves + node.lan_ns < end:
+            end, result = leaves + node.lan_ns, reply.data
+    if end > deadline or end >= node.link_until:
+        return network.silence(node, deadline, first, label)
+    return Exchanged(end, None, result, first, label, exchange)

@@ -1,0 +1,71 @@
+"""TLS of simulated connections: handshake messages, record sizes and filler, no cryptography."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from testbed.protocols import certs, tls
+from testbed.simulation.plans import CLIENT, SERVER, Message
+
+if TYPE_CHECKING:
+    from testbed.host import TlsHello
+
+_APPLICATION_DATA = b"\x17\x03\x03"
+_THINK_NS = 1_000_000
+"""Time a server takes for its part of a handshake."""
+
+
+class Sealing:
+    """Turns what the programs say into what goes over the wire; plain without a `hello`."""
+
+    __slots__ = ("_at", "_pool", "_secret", "hello", "host_name")
+
+    def __init__(self, hello: TlsHello | None, secret: bytes, host_name: str, pool: bytes) -> None:
+        self.hello = hello
+        self.host_name = hello.sni or host_name if hello else host_name
+        self._secret = secret
+        self._pool = pool
+        self._at = int.from_bytes(secret[:3], "big")
+
+    def size(self, plain_bytes: int) -> int:
+        """Return the bytes on the wire of a message."""
+        return tls.protected_length(plain_bytes, self.hello.version) if self.hello else plain_bytes
+
+    def seal(self, data: bytes) -> bytes:
+        """Return what goes over the wire: the data, or TLS records of its size."""
+        if self.hello is None or not data:
+            return data
+        pool, parts = self._pool, []
+        for size in tls.record_sizes(len(data), self.hello.version):
+            body = size - 5
+            at = self._at % (len(pool) - body)
+            self._at += size * 7 + 13
+            parts.append(_APPLICATION_DATA + body.to_bytes(2, "big") + pool[at : at + body])
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def handshake(self) -> tuple[bytes, bytes, tuple[Message, ...]]:
+        """Return the bytes of both sides in a handshake, and their turns (RFC 5246 §7.3)."""
+        hello, secret = self.hello, self._secret
+        assert hello is not None
+        session_id = secret[:32]
+        first = tls.client_hello(hello, secret, session_id if hello.resume else b"")
+        if hello.resume:
+            flight, finish = tls.resumed_server_flight(hello, secret, session_id), b""
+            last = tls.resumed_client_flight(hello, secret)
+        else:
+            chain = certs.chain(self.host_name, hello.chain_bytes)
+            flight = tls.server_flight(hello, secret, chain.certificate_list)
+            last = tls.client_flight(hello, secret)
+            finish = tls.server_finish(hello, secret)
+        turns = [
+            Message(CLIENT, len(first)),
+            Message(SERVER, len(flight), _THINK_NS),
+            Message(CLIENT, len(last)),
+        ]
+        if finish:
+            turns.append(Message(SERVER, len(finish), _THINK_NS))
+        return first + last, flight + finish, tuple(turns)
+
+    def farewell(self) -> bytes:
+        """Return the close_notify that precedes a FIN; nothing without TLS."""
+        return tls.alert(self._secret, self.hello.version) if self.hello else b""
