@@ -1,0 +1,140 @@
+"""The home's LAN: access links carried by the loop, the kernel's bridge between, the capture point.
+
+A frame of a device takes its access link's delay, is captured as it enters the bridge, crosses the
+kernel's bridge, and takes the delay of the access link it leaves by. The router hangs on the
+bridge without delay, so the capture shows what a capture on the router would.
+"""
+
+from __future__ import annotations
+
+import select
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from testbed.emulation import frames
+from testbed.emulation.links import DOWN, UP, Way
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from testbed.emulation.loop import Loop
+    from testbed.emulation.namespaces import Tap
+    from testbed.emulation.recorder import Recorder
+    from testbed.emulation.stations import Interface
+
+_ORIGINS_KEPT = 65_536
+
+
+@dataclass(eq=False)
+class Port:
+    """A device's access link."""
+
+    name: str
+    interface: Interface
+    bridge: Tap
+    delay_ns: int
+    way: Way
+    link: str = "down"
+    """`down`, `home`, or `open`: on another network, which nobody captures."""
+    elsewhere: Callable[[bytes], None] | None = field(default=None)
+    """Takes the frames while the link is `open`."""
+
+
+class Lan:
+    """The bridge, the ports on it, and what passes."""
+
+    def __init__(self, loop: Loop, recorder: Recorder, router: Interface, router_bridge: Tap) -> None:
+        """Hang the router on the bridge."""
+        self._loop = loop
+        self._recorder = recorder
+        self._router = router
+        self._router_bridge = router_bridge
+        self._ports: dict[int, Port] = {}
+        self._poll = select.epoll()
+        self._poll.register(router_bridge.fd, select.EPOLLIN)
+        self._origins: dict[tuple[int, int, bytes, int], str] = {}
+        self.running = True
+        """Whether the router, and with it the LAN, is on."""
+        router.cable = self._from_router
+        self._flushing = False
+
+    def attach(self, port: Port) -> None:
+        """Hang a device on the bridge; its link is down at first."""
+        self._ports[port.bridge.fd] = port
+        self._poll.register(port.bridge.fd, select.EPOLLIN)
+        port.interface.cable = lambda frame: self._from_device(port, frame)
+
+    def origin(self, protocol: int, port: int, server: bytes, server_port: int) -> str | None:
+        """Return the device's address behind a packet that reached a server through the NAT.
+
+        None when the NAT had to change the port, or when the router itself was the client.
+        """
+        return self._origins.get((protocol, port, server, server_port))
+
+    def _from_device(self, port: Port, frame: bytes) -> None:
+        if port.link == "open" and port.elsewhere is not None:
+            port.elsewhere(frame)
+            return
+        if port.link != "home":
+            return
+        when_ns = port.way.arrival_ns(self._loop.now_ns, port.delay_ns, len(frame), UP)
+        if when_ns is not None:
+            self._loop.call_at(port.way.in_order_ns(when_ns, UP), lambda: self._enter(port, frame))
+
+    def _enter(self, port: Port, frame: bytes) -> None:
+        if not self.running or port.link != "home":
+            return
+        self._recorder.frame(self._loop.now_ns, frame)
+        if frame[:6] == self._router.mac:
+            self._remember(frame)
+        port.bridge.write(frame)
+        self._flush()
+
+    def _remember(self, frame: bytes) -> None:
+        ethertype, protocol = frames.kind(frame)
+        if ethertype == frames.IPV4 and protocol in (frames.TCP, frames.UDP):
+            source, target = frames.ports(frame)
+            key = (protocol, source, frame[30:34], target)
+            if key not in self._origins:
+                self._origins[key] = ".".join(map(str, frame[26:30]))
+                if len(self._origins) > _ORIGINS_KEPT:
+                    del self._origins[next(iter(self._origins))]
+            else:
+                self._origins[key] = ".".join(map(str, frame[26:30]))
+
+    def _from_router(self, frame: bytes) -> None:
+        if not self.running:
+            return
+        self._recorder.frame(self._loop.now_ns, frame)
+        self._router_bridge.write(frame)
+        self._flush()
+
+    def _flush(self) -> None:
+        """Carry on what the bridge has put out."""
+        if self._flushing:  # the router answered from within: the outer call goes on
+            return
+        self._flushing = True
+        while events := self._poll.poll(0):
+            for fd, _ in sorted(events):
+                if fd == self._router_bridge.fd:
+                    for frame in self._router_bridge.read():
+                        if self.running:
+                            self._router.receive(frame)
+                    continue
+                port = self._ports[fd]
+                for frame in port.bridge.read():
+                    self._to_device(port, frame)
+        self._flushing = False
+
+    def _to_device(self, port: Port, frame: bytes) -> None:
+        when_ns = port.way.arrival_ns(self._loop.now_ns, port.delay_ns, len(frame), DOWN)
+        if port.link == "home" and when_ns is not None:
+            self._loop.call_at(port.way.in_order_ns(when_ns, DOWN), lambda: self._deliver(port, frame))
+
+    def _deliver(self, port: Port, frame: bytes) -> None:
+        if self.running and port.link == "home":
+            port.interface.receive(frame)
+
+    def close(self) -> None:
+        """Give back the poll descriptor."""
+        self._poll.close()

@@ -1,0 +1,97 @@
+"""Play a scenario in emulation and leave the run's folder (see `run_emulation`)."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Literal
+
+from testbed.emulation.loop import NS, Loop
+from testbed.emulation.recorder import Recorder
+from testbed.emulation.world import World
+from testbed.scenario.events import EventLog
+from testbed.scenario.internet import build_internet, write_places
+from testbed.scenario.manifest import RunSummary, state_spans, write_manifest
+from testbed.scenario.timeline import compile_timeline
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from testbed.models import DeviceModel, Scenario, Topology
+
+Clock = Literal["virtual", "real"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to play, and how."""
+
+    scenario: Scenario
+    topology: Topology
+    devices: Mapping[str, DeviceModel]
+    seed: int
+    out: Path
+    clock: Clock = "virtual"
+    until_s: float | None = None
+    exec_: tuple[tuple[str, str], ...] = ()
+    """Programs to run beside: (host, command)."""
+
+
+def play(
+    plan: Plan, progress: Callable[[float, float], None] | None, stop: Callable[[], bool] | None
+) -> RunSummary:
+    """Play in this process, which must be in namespaces of its own (`testbed.emulation.isolate`)."""
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # what the kernel owes us is done on our own CPU
+    began = time.monotonic()
+    scenario, topology, out = plan.scenario, plan.topology, plan.out
+    timeline = compile_timeline(scenario, topology, plan.devices, plan.seed, plan.until_s)
+    sites, zone = build_internet(topology)
+    log = EventLog(out / "events.jsonl", scenario.begin)
+    begin_ns = round(scenario.begin.timestamp()) * NS
+    end_ns = begin_ns + timeline.end_ns
+    recorder = Recorder(
+        out / "capture.pcap", out / "labels.parquet", state_spans(scenario, timeline.end_ns / NS), begin_ns, end_ns,
+        topology.router.name, topology.router.mac,
+    )  # fmt: skip
+    loop = Loop(begin_ns + timeline.begin_ns, real=plan.clock == "real")
+    world = World(
+        loop, topology, plan.devices, timeline, sites, zone, recorder, log, begin_ns, plan.seed
+    )
+    world.check()
+    total_s = (timeline.end_ns - timeline.begin_ns) / NS
+    turn = 0
+
+    def should_stop() -> bool:
+        nonlocal turn
+        turn += 1
+        if turn % 64 == 0:
+            log.flush()
+            if progress is not None:
+                progress((loop.now_ns - begin_ns - timeline.begin_ns) / NS, total_s)
+        return stop is not None and stop()
+
+    try:
+        world.start()
+        loop.start()
+        loop.run(end_ns, should_stop)
+    finally:
+        recorder.close()
+        log.close()
+    complete = loop.now_ns >= end_ns
+    ended_s = max(0, loop.now_ns - begin_ns) / NS
+    warnings = list(world.warnings)
+    if not complete:
+        warnings.append(f"stopped by the user after {timedelta(seconds=round(ended_s))} of virtual time")
+    write_places(out / "places.mmdb", sites)
+    write_manifest(
+        out / "run.json", scenario=scenario, topology=topology, models=plan.devices, macs=world.macs,
+        addresses=world.addresses, sites=sites, seed=plan.seed, world="emulation", clock=plan.clock,
+        until_s=ended_s, complete=complete, frames=recorder.frames, warnings=warnings,
+    )  # fmt: skip
+    return RunSummary(
+        out, recorder.frames, recorder.bytes, ended_s, time.monotonic() - began, complete,
+        scenario.begin + timedelta(seconds=ended_s), warnings, recorder.per_device,
+    )  # fmt: skip

@@ -1,0 +1,278 @@
+"""The TCP timers of one kernel, kept by the loop's clock instead of the kernel's.
+
+Under the virtual clock a kernel's own timers run about a thousand times too slowly, and in a busy
+moment too fast. So no timer of the kernel shapes a frame; what it would do, this does in virtual time:
+- retransmission (RFC 6298, Linux's bounds): the routes carry a least timeout of 100 s, and a copy
+  of what is not acknowledged is sent again from here;
+- the delayed ACK: asked for with TCP_QUICKACK when its virtual time has come;
+- keep-alive probes: made here from the side's last segment;
+- giving up after the stack's number of retries: the program is told.
+What the kernel's timers send all the same (a *spontaneous* frame) is held back or dropped.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+from testbed.emulation.frames import ACK, FIN, RST, SYN, Segment, after, probe
+from testbed.emulation.loop import NS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from testbed.emulation.loop import Loop, Timer
+    from testbed.models.device import TcpStack
+
+Key = tuple[bytes, int, bytes, int]
+"""Local address and port, remote address and port."""
+
+_ORPHAN_RETRIES = 8
+"""Retransmissions of a FIN after the program closed (Linux tcp_orphan_retries)."""
+_KEEPALIVE_PROBES = 9
+"""Unanswered probes until a connection is given up (Linux tcp_keepalive_probes)."""
+_KEEPALIVE_INTERVAL_S = 75
+"""Between unanswered probes (Linux tcp_keepalive_intvl)."""
+
+
+class _Held(NamedTuple):
+    """A segment sent and not yet acknowledged."""
+
+    end: int
+    frame: bytes
+    sent_ns: int
+
+
+@dataclass(slots=True)
+class Connection:
+    """What is known of one connection from the frames that pass."""
+
+    key: Key
+    sent_to: int | None = None
+    """Sequence number after the last byte sent."""
+    acknowledged: int | None = None
+    """Highest acknowledgement that this side has sent."""
+    held: deque[_Held] = field(default_factory=deque)
+    srtt_ns: int = 0
+    variance_ns: int = 0
+    rto_ns: int = 0
+    retries: int = 0
+    resent_until: int | None = None
+    """While set, acknowledgements below it make the next held segment go out again."""
+    retry: Timer | None = None
+    delayed: Timer | None = None
+    early_ack: bytes | None = None
+    """An ACK that the kernel's own timer sent before its virtual time."""
+    last_frame: bytes = b""
+    last_heard_ns: int = 0
+    closing: bool = False
+    acknowledge: Callable[[], None] | None = None
+    """Makes the kernel send the ACK it is delaying."""
+    given_up: Callable[[], None] | None = None
+    """Tells the program that the kernel would have given up."""
+    keepalive: Timer | None = None
+    probes: int = 0
+
+    def stop(self) -> None:
+        """Cancel all timers."""
+        for timer in (self.retry, self.delayed, self.keepalive):
+            if timer is not None:
+                timer.cancel()
+        self.retry = self.delayed = self.keepalive = None
+        self.held.clear()
+
+
+class TcpTimers:
+    """The connections of one host and their timers."""
+
+    def __init__(self, loop: Loop, stack: TcpStack, send: Callable[[bytes], None]) -> None:
+        """Take over for a host with this stack; `send` puts a frame on its link."""
+        self._loop = loop
+        self._stack = stack
+        self._send = send
+        self._connections: dict[Key, Connection] = {}
+        self.suppressed = 0
+        """Frames of the kernel's own timers that were held back."""
+        self.progressed = False
+        """Whether the last segment that arrived acknowledged something new."""
+
+    def connection(self, key: Key) -> Connection:
+        """Return the record of a connection, new if need be."""
+        found = self._connections.get(key)
+        if found is None:
+            found = self._connections[key] = Connection(key, rto_ns=round(self._stack.syn_timeout * NS))
+        return found
+
+    def drop(self, key: Key) -> None:
+        """Forget a connection and its timers."""
+        found = self._connections.pop(key, None)
+        if found is not None:
+            found.stop()
+
+    def drop_all(self) -> None:
+        """Forget everything (the device lost its power or its link)."""
+        for key in list(self._connections):
+            self.drop(key)
+
+    def outgoing(self, frame: bytes, spontaneous: bool) -> bytes | None:
+        """Take a segment that the kernel sends; return what goes on the link, if anything."""
+        segment = Segment(frame)
+        if segment.flags & RST:
+            self.drop(segment.key)
+            return frame
+        conn = self.connection(segment.key)
+        if segment.takes_space:
+            if conn.sent_to is not None and not after(segment.end, conn.sent_to):
+                if spontaneous:
+                    self.suppressed += 1
+                    return None
+            else:
+                conn.held.append(_Held(segment.end, frame, self._loop.now_ns))
+                conn.sent_to = segment.end
+                conn.closing = conn.closing or segment.flags & FIN != 0
+                if conn.retry is None:
+                    self._arm(conn)
+        elif spontaneous and conn.delayed is not None:
+            self.suppressed += 1
+            conn.early_ack = frame
+            return None
+        if segment.flags & ACK:
+            self._acknowledged(conn, segment.ack)
+        conn.last_frame = frame
+        return frame
+
+    def _acknowledged(self, conn: Connection, number: int) -> None:
+        conn.acknowledged = number
+        conn.early_ack = None
+        if conn.delayed is not None:
+            conn.delayed.cancel()
+            conn.delayed = None
+
+    def arriving(self, frame: bytes) -> Connection | None:
+        """Take a segment before the kernel gets it; return its connection if an ACK may be due after."""
+        self.progressed = False
+        segment = Segment(frame)
+        source, source_port, target, target_port = segment.key
+        key = (target, target_port, source, source_port)
+        conn = self._connections.get(key)
+        if conn is None:
+            if segment.flags & SYN and not segment.flags & ACK:
+                self.connection(key)
+            return None
+        conn.last_heard_ns = self._loop.now_ns
+        conn.probes = 0
+        if segment.flags & RST:
+            self.drop(key)
+            return None
+        if segment.flags & ACK:
+            self._progress(conn, segment.ack)
+        if segment.flags & FIN and conn.closing and not conn.held:
+            self.drop(key)  # both sides are done
+            return None
+        return conn if segment.length else None
+
+    def arrived(self, conn: Connection, acknowledged_before: int | None) -> None:
+        """Note that the kernel has dealt with data; if it keeps its ACK back, time it."""
+        if conn.acknowledged == acknowledged_before and conn.delayed is None:
+            conn.delayed = self._loop.call_later(self._stack.delayed_ack, lambda: self._ack_due(conn))
+
+    def _ack_due(self, conn: Connection) -> None:
+        conn.delayed = None
+        if conn.early_ack is not None:
+            frame, conn.early_ack = conn.early_ack, None
+            self._acknowledged(conn, Segment(frame).ack)
+            self._send(frame)
+        elif conn.acknowledge is not None:
+            conn.acknowledge()
+
+    def _progress(self, conn: Connection, ack: int) -> None:
+        """Let go of what is acknowledged, measure the round trip, time what remains."""
+        moved = False
+        while conn.held and not after(conn.held[0].end, ack):
+            segment = conn.held.popleft()
+            moved = True
+            if conn.retries == 0 and conn.resent_until is None:
+                self._measure(conn, self._loop.now_ns - segment.sent_ns)
+        if not moved:
+            return
+        self.progressed = True
+        conn.retries = 0
+        self._compute_rto(conn)
+        if conn.retry is not None:
+            conn.retry.cancel()
+            conn.retry = None
+        if conn.resent_until is not None and not after(conn.resent_until, ack):
+            conn.resent_until = None
+        if conn.held:
+            self._arm(conn)
+            if conn.resent_until is not None:
+                self._send(conn.held[0].frame)
+
+    def _measure(self, conn: Connection, sample_ns: int) -> None:
+        if conn.srtt_ns == 0:
+            conn.srtt_ns, conn.variance_ns = sample_ns, sample_ns // 2
+        else:
+            conn.variance_ns += (abs(conn.srtt_ns - sample_ns) - conn.variance_ns) // 4
+            conn.srtt_ns += (sample_ns - conn.srtt_ns) // 8
+
+    def _compute_rto(self, conn: Connection) -> None:
+        """RFC 6298 §2 with Linux's floor under the variance, not under the sum."""
+        if conn.srtt_ns:
+            spread = max(4 * conn.variance_ns, round(self._stack.min_rto * NS))
+            conn.rto_ns = min(conn.srtt_ns + spread, round(self._stack.max_rto * NS))
+
+    def _arm(self, conn: Connection) -> None:
+        conn.retry = self._loop.call_at(self._loop.now_ns + conn.rto_ns, lambda: self._retry(conn))
+
+    def _retry(self, conn: Connection) -> None:
+        conn.retry = None
+        if not conn.held:
+            return
+        conn.retries += 1
+        if conn.retries > self._limit(conn):
+            self._give_up(conn)
+            return
+        conn.rto_ns = min(conn.rto_ns * 2, round(self._stack.max_rto * NS))
+        conn.resent_until = conn.sent_to
+        self._arm(conn)
+        self._send(conn.held[0].frame)
+
+    def _limit(self, conn: Connection) -> int:
+        if Segment(conn.held[0].frame).flags & SYN:
+            return self._stack.syn_retries
+        return min(_ORPHAN_RETRIES, self._stack.data_retries) if conn.closing else self._stack.data_retries
+
+    def _give_up(self, conn: Connection) -> None:
+        told = conn.given_up
+        self.drop(conn.key)
+        if told is not None:
+            told()
+
+    def keep_alive(self, conn: Connection, idle_s: float | None) -> None:
+        """Probe the peer after `idle_s` of silence, from now on; None ends that."""
+        if idle_s is None:
+            if conn.keepalive is not None:
+                conn.keepalive.cancel()
+            conn.keepalive, conn.probes = None, 0
+            return
+        conn.last_heard_ns = max(conn.last_heard_ns, self._loop.now_ns)
+        self._next_probe(conn, conn.last_heard_ns + round(idle_s * NS), idle_s)
+
+    def _next_probe(self, conn: Connection, when_ns: int, idle_s: float) -> None:
+        if conn.keepalive is not None:
+            conn.keepalive.cancel()
+        conn.keepalive = self._loop.call_at(when_ns, lambda: self._probe(conn, idle_s))
+
+    def _probe(self, conn: Connection, idle_s: float) -> None:
+        now_ns = self._loop.now_ns
+        due_ns = conn.last_heard_ns + round(idle_s * NS)
+        if conn.probes == 0 and due_ns > now_ns:
+            self._next_probe(conn, due_ns, idle_s)
+        elif conn.probes >= _KEEPALIVE_PROBES:
+            self._give_up(conn)
+        else:
+            conn.probes += 1
+            if not conn.held:
+                self._send(probe(conn.last_frame))
+            self._next_probe(conn, now_ns + _KEEPALIVE_INTERVAL_S * NS, idle_s)

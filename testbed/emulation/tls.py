@@ -1,0 +1,201 @@
+"""Real TLS over the loop's sockets: OpenSSL between memory buffers, the testbed's own certificates.
+
+The ClientHello is brought to the size that the model gives by what real clients differ in: the
+number of cipher suites, the padding extension (RFC 7685) and the protocols offered by ALPN.
+OpenSSL here makes no TLS below 1.2 with Ed25519 certificates: older versions are played as 1.2.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+from functools import lru_cache
+
+from testbed.host import TlsHello
+from testbed.protocols import certs
+
+_RECORD = 65_536
+_SUITES = (
+    "ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-ECDSA-AES256-GCM-SHA384", "ECDHE-RSA-AES128-GCM-SHA256",
+    "ECDHE-RSA-AES256-GCM-SHA384", "ECDHE-ECDSA-CHACHA20-POLY1305", "ECDHE-RSA-CHACHA20-POLY1305",
+    "ECDHE-ECDSA-AES128-SHA256", "ECDHE-RSA-AES128-SHA256", "ECDHE-ECDSA-AES256-SHA384",
+    "ECDHE-RSA-AES256-SHA384", "AES128-GCM-SHA256", "AES256-GCM-SHA384", "AES128-SHA256", "AES256-SHA256",
+)  # fmt: skip
+_TLSEXT_PADDING = 1 << 4
+_PADDED_RECORD = 517
+_ALPN_HEADER = 7
+_LONGEST_PROTOCOL = 255
+PLAYED_AS_12 = ("1.0", "1.1")
+
+
+class TlsEnd:
+    """One end of a TLS connection: bytes of the wire in and out, plain bytes on the other side."""
+
+    def __init__(
+        self, context: ssl.SSLContext, name: str | None = None, session: ssl.SSLSession | None = None,
+        *, server: bool = False,
+    ) -> None:  # fmt: skip
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(
+            self._incoming, self._outgoing, server_side=server, server_hostname=name, session=session
+        )
+        self.established = False
+        self.broken = False
+
+    @property
+    def session(self) -> ssl.SSLSession | None:
+        """What a later connection can resume."""
+        return self._tls.session
+
+    def begin(self) -> bytes:
+        """Return the client's first words."""
+        self._shake()
+        return self._outgoing.read()
+
+    def _shake(self) -> None:
+        try:
+            self._tls.do_handshake()
+            self.established = True
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLError:
+            self.broken = True
+
+    def feed(self, data: bytes) -> tuple[bytes, bytes, bool]:
+        """Take bytes of the wire; return plain bytes, bytes to send, and whether the peer ended TLS."""
+        self._incoming.write(data)
+        if not self.established and not self.broken:
+            self._shake()
+        plain, ended = [], self.broken
+        while self.established and not ended:
+            try:
+                part = self._tls.read(_RECORD)
+            except ssl.SSLWantReadError:
+                break
+            except ssl.SSLError:
+                ended = True
+                break
+            if not part:
+                ended = True
+            plain.append(part)
+        return b"".join(plain), self._outgoing.read(), ended
+
+    def protect(self, data: bytes) -> bytes:
+        """Return `data` as records."""
+        self._tls.write(data)
+        return self._outgoing.read()
+
+    def farewell(self) -> bytes:
+        """Return the close_notify alert."""
+        try:
+            self._tls.unwrap()
+        except (ssl.SSLError, ValueError):
+            pass  # it waits for the peer's, which nobody needs
+        return self._outgoing.read()
+
+
+class Certificates:
+    """The servers' certificates, made as large as the clients' models say."""
+
+    def __init__(self) -> None:
+        self._wishes: dict[tuple[str, int], dict[str | None, tuple[str, int]]] = {}
+
+    def expect(self, address: str, port: int, hello: TlsHello, service: str) -> None:
+        """Prepare the server at an address for a client that will open TLS like this."""
+        host = hello.sni or service
+        self._wishes.setdefault((address, port), {})[hello.sni] = (host, hello.chain_bytes)
+
+    def server_side(self, at: tuple[str, int]) -> TlsEnd:
+        """Return the server's end of a new connection to the address and port."""
+        wishes = self._wishes.get(at, {})
+        latest = next(reversed(wishes.values()), ("testbed.invalid", 0))
+        context = _server_context(*latest)
+
+        def by_name(tls: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> None:
+            wanted = wishes.get(name)
+            if wanted is not None and wanted != latest:
+                tls.context = _server_context(*wanted)
+
+        if len(wishes) > 1:
+            context.sni_callback = by_name
+        return TlsEnd(context, server=True)
+
+
+def _load(pem: bytes, key_pem: bytes, context: ssl.SSLContext) -> None:
+    """Load a chain that exists in memory alone: OpenSSL's binding reads files only."""
+    fd = os.memfd_create("chain")
+    try:
+        with os.fdopen(os.dup(fd), "wb") as file:
+            file.write(pem + key_pem)
+        context.load_cert_chain(f"/proc/self/fd/{fd}")
+    finally:
+        os.close(fd)
+
+
+@lru_cache(maxsize=1024)
+def _server_context(host: str, chain_bytes: int) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    chain = certs.chain(host, chain_bytes)
+    _load(chain.pem, chain.key_pem, context)
+    context.num_tickets = 1
+    return context
+
+
+def client_end(hello: TlsHello, session: ssl.SSLSession | None) -> TlsEnd:
+    """Return the client's end of a new connection, shaped as the model says."""
+    context = _client_context(hello.version, hello.sni, hello.hello_bytes)
+    return TlsEnd(context, hello.sni, session)
+
+
+@lru_cache(maxsize=1024)
+def _client_context(version: str, name: str | None, hello_bytes: int) -> ssl.SSLContext:
+    """Return a context whose hello comes as near to `hello_bytes` as can be, never below the least."""
+    if hello_bytes == _PADDED_RECORD:
+        padded = _context(version, len(_SUITES), 0, padding=True)
+        if _hello_size(padded, name) == hello_bytes:
+            return padded
+    best = _context(version, 1, 0)
+    for suites in range(2, len(_SUITES) + 1):
+        wider = _context(version, suites, 0)
+        if _hello_size(wider, name) > hello_bytes:
+            break
+        best = wider
+    missing = hello_bytes - _hello_size(best, name)
+    if missing <= _ALPN_HEADER:
+        return best
+    count = next((n for n in range(len(_SUITES), 0, -1)
+                  if hello_bytes - _hello_size(_context(version, n, 0), name) > _ALPN_HEADER), 1)  # fmt: skip
+    room = hello_bytes - _hello_size(_context(version, count, 0), name)
+    return _context(version, count, room)
+
+
+def _context(version: str, suites: int, alpn_bytes: int, *, padding: bool = False) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.load_verify_locations(cadata=certs.root_pem().decode())
+    top = ssl.TLSVersion.TLSv1_3 if version == "1.3" else ssl.TLSVersion.TLSv1_2
+    context.minimum_version = context.maximum_version = top
+    context.set_ciphers(":".join(_SUITES[:suites]))
+    context.options &= ~_TLSEXT_PADDING
+    if padding:
+        context.options |= _TLSEXT_PADDING
+    if alpn_bytes > _ALPN_HEADER:
+        context.set_alpn_protocols(_protocols(alpn_bytes - _ALPN_HEADER + 1))
+    return context
+
+
+def _protocols(size: int) -> list[str]:
+    """Return ALPN names that take `size` bytes, their length bytes included."""
+    names = []
+    while size > 1:
+        take = min(size, _LONGEST_PROTOCOL + 1)
+        if size - take == 1:
+            take -= 1
+        names.append("http/1.1" if take == 9 else "x" * (take - 1))
+        size -= take
+    return names
+
+
+def _hello_size(context: ssl.SSLContext, name: str | None) -> int:
+    return len(TlsEnd(context, name).begin())

@@ -1,0 +1,345 @@
+"""The emulated world: devices, router and fake Internet as Mininet hosts, and the hands on them.
+
+The world plays the timeline: it switches power, moves links, pulls the uplink, delivers stimuli.
+Devices and services are not told why.
+"""
+
+from __future__ import annotations
+
+import socket
+from random import Random
+from typing import TYPE_CHECKING
+
+from testbed.behaviours import run_device
+from testbed.emulation import frames
+from testbed.emulation.device import INTERFACE, Device
+from testbed.emulation.host import EmulatedHost
+from testbed.emulation.lan import Lan, Port
+from testbed.emulation.links import Way
+from testbed.emulation.nodes import Nodes
+from testbed.emulation.router import WAN, Router
+from testbed.emulation.servers import ConnectionPort, DatagramPort
+from testbed.emulation.stations import Station
+from testbed.emulation.tls import PLAYED_AS_12, Certificates
+from testbed.emulation.wan import GATEWAY, GATEWAY_MAC, Internet, Site
+from testbed.errors import WorldError
+from testbed.models.device import TcpStack
+from testbed.scenario.addresses import device_mac, lan_addresses, number
+from testbed.services import ServiceContext
+from testbed.services.datagrams import DatagramsOnly
+from testbed.services.registry import build
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from testbed.emulation.loop import Loop
+    from testbed.emulation.recorder import Recorder
+    from testbed.emulation.stations import Interface
+    from testbed.host import Service, TlsHello
+    from testbed.models import DeviceModel, Topology
+    from testbed.models.topology import Impairment
+    from testbed.scenario.events import EventLog
+    from testbed.scenario.internet import Site as Place
+    from testbed.scenario.timeline import Happening, Timeline
+    from testbed.services import Zone
+
+_ROUTER_WAN = "198.18.0.2"
+_SERVER_STACK = TcpStack(window=28_960, window_scale=7)
+_TTL_OF_ROUTER = 1
+"""The router takes one from the TTL of what it forwards."""
+
+
+class World:
+    """Everything that runs in one emulation."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        topology: Topology,
+        models: Mapping[str, DeviceModel],
+        timeline: Timeline,
+        sites: Sequence[Place],
+        zone: Zone,
+        recorder: Recorder,
+        log: EventLog,
+        begin_ns: int,
+        seed: int,
+    ) -> None:
+        """Build the network; `begin_ns` is the Unix time of the capture's start."""
+        self.loop, self.topology, self.timeline = loop, topology, timeline
+        self._models, self._zone, self._recorder, self._log = models, zone, recorder, log
+        self._begin_ns, self._seed = begin_ns, seed
+        self.macs = {d.name: device_mac(topology, d.name, models) for d in topology.devices}
+        self.addresses = lan_addresses(topology, models)
+        self.devices: dict[str, Device] = {}
+        self.warnings: list[str] = []
+        self.nodes = Nodes()
+        self._stations: list[Station] = []
+        self._ports: list[tuple[str, str, DatagramPort | ConnectionPort]] = []
+        self._certificates = Certificates()
+        self._names: dict[str, str] = {}
+        self._internet = Internet(loop, Random(number(seed, "wan", "jitter")))
+        self._build(sites)
+
+    # --- building ------------------------------------------------------------------------------
+
+    def _build(self, sites: Sequence[Place]) -> None:
+        topology, nodes = self.topology, self.nodes
+        pids = {name: nodes.host(name) for name in self._host_names(sites)}
+        router_taps = (*nodes.join_lan(topology.router.name), nodes.outward(topology.router.name, WAN))
+        taps = {name: nodes.join_lan(name) for name in self.addresses}
+        service_taps = {name: nodes.outward(f"svc-{name}", INTERFACE) for name in self._services(sites)}
+        nodes.start()
+        self._build_router(pids[topology.router.name], *router_taps, sites)
+        for name, pid in pids.items():
+            if name in taps:
+                self._build_device(name, pid, *taps[name])
+        for entry in topology.devices:
+            if entry.name not in self.devices:
+                self.devices[entry.name] = self._device(entry.name, entry.model)
+            parent = entry.through or self._models[entry.model].link.through
+            if parent is not None and parent in self.devices:
+                self.devices[entry.name].parent = self.devices[parent]
+        for name, tap in service_taps.items():
+            station = self._station(f"svc-{name}", pids[f"svc-{name}"])
+            mac = f"02:00:c6:13:{len(self._stations) >> 8:02x}:{len(self._stations) & 255:02x}"
+            interface = station.attach(INTERFACE, mac, tap, self._rng(f"svc-{name}"))
+            self._build_service(station, interface, [site for site in sites if site.entry.name == name])
+        for station in self._stations:
+            for interface in station.interfaces.values():
+                interface.tap.read()  # what the kernel said while it was set up is not traffic
+
+    def _host_names(self, sites: Sequence[Place]) -> list[str]:
+        return [self.topology.router.name, *self.addresses, *(f"svc-{name}" for name in self._services(sites))]
+
+    @staticmethod
+    def _services(sites: Sequence[Place]) -> list[str]:
+        return list(dict.fromkeys(site.entry.name for site in sites))
+
+    def _rng(self, *names: str) -> Random:
+        return Random(number(self._seed, *names, "kernel"))
+
+    def _station(self, name: str, pid: int) -> Station:
+        station = Station(self.loop, name, pid)
+        self._stations.append(station)
+        return station
+
+    def _device(self, name: str, model: str) -> Device:
+        mac = self.macs[name] or "00:00:00:00:00:00"
+        device = Device(
+            self.loop, name, self._models[model], mac, self._seed, self._recorder, self._log, self._begin_ns
+        )
+        device.expect_tls = self._expect_tls
+        return device
+
+    def _expect_tls(self, peer: tuple[str, int], hello: TlsHello) -> None:
+        self._certificates.expect(*peer, hello, self._names.get(peer[0], "nobody"))
+
+    def _build_device(self, name: str, pid: int, tap: object, bridge: object) -> None:
+        entry = next(device for device in self.topology.devices if device.name == name)
+        device = self.devices[name] = self._device(name, entry.model)
+        model = device.model
+        station = self._station(name, pid)
+        station.use_stack(model.tcp, model.ttl)
+        interface = station.attach(INTERFACE, device.mac, tap, self._rng(name), model.link.arp_reachable)  # type: ignore[arg-type]
+        station.keep_tcp_timers(model.tcp, interface)
+        device.plug_in(station, interface)
+        self._recorder.station(name, interface.mac)
+        way = Way(None, Random(number(self._seed, name, "loss")))
+        device.port = Port(name, interface, bridge, round(model.link.delay * 1e9), way)  # type: ignore[arg-type]
+        self._lan.attach(device.port)
+        context = ServiceContext(name, self.addresses[name])
+        for port in model.listens:
+            service = build(port.service, port.options, context)
+            self._open(station, name, "device", "0.0.0.0", port.port, service)
+
+    def _build_router(self, pid: int, tap: object, bridge: object, outward: object, sites: Sequence[Place]) -> None:
+        router = self.topology.router
+        station = self._station(router.name, pid)
+        lan = station.attach(INTERFACE, router.mac, tap, self._rng(router.name), router.arp_reachable)  # type: ignore[arg-type]
+        wan = station.attach(WAN, "02:00:c6:12:00:02", outward, self._rng(router.name, "wan"))  # type: ignore[arg-type]
+        upstream = next((site.address for site in sites if site.entry.name == router.dns.upstream), None)
+        fixed = {mac: self.addresses[name] for name, mac in self.macs.items() if mac and name in self.addresses}
+        options = {
+            "lease": f"{router.dhcp.lease}s", "network": str(router.lan), "address": str(router.address),
+            "first": router.dhcp.first, "size": router.dhcp.size, "fixed": fixed,
+        }  # fmt: skip
+        self.router = Router(
+            self.loop, station, lan, wan, (str(router.address), router.lan.prefixlen), _ROUTER_WAN,
+            build("dhcp_server", options, ServiceContext(router.name, str(router.address))), upstream,
+        )  # fmt: skip
+        self._lan = Lan(self.loop, self._recorder, lan, bridge)  # type: ignore[arg-type]
+        self._uplink = self._internet.uplink(_ROUTER_WAN, wan, self.topology.wan)
+
+    def _build_service(self, station: Station, interface: Interface, sites: Sequence[Place]) -> None:
+        ttl = max(site.ttl for site in sites) + _TTL_OF_ROUTER
+        station.use_stack(_SERVER_STACK, ttl)
+        station.keep_tcp_timers(_SERVER_STACK, interface)
+        netlink = station.netlink
+        for site in sites:
+            netlink.add_address(INTERFACE, site.address, 32)
+            self._names[site.address] = site.entry.name
+        netlink.set_neighbour(INTERFACE, GATEWAY, 0x80, frames.mac_bytes(GATEWAY_MAC))
+        netlink.add_route(INTERFACE, "0.0.0.0", 0, GATEWAY, station.route_metrics)
+        for site in sites:
+            self._internet.server(
+                site.address, Site(site.entry.name, interface, round(site.place.delay * 1e9))
+            )
+            for port in site.entry.ports:
+                self._open(station, site.entry.name, site.entry.service, site.address, port, site.service)
+
+    def _open(self, station: Station, name: str, kind: str, address: str, port: int, service: Service) -> None:
+        datagrams = DatagramPort(self.loop, station, address, port, service, self._origin)
+        self._ports.append((name, kind, datagrams))
+        if not isinstance(service, DatagramsOnly):
+            connections = ConnectionPort(
+                self.loop, station, address, port, service, self._origin, self._certificates
+            )
+            self._ports.append((name, kind, connections))
+
+    def _origin(self, protocol: int, peer: tuple[str, int], address: str, port: int) -> tuple[str, int]:
+        """Return the client as servers tell clients apart: its own address, not the NAT's."""
+        if peer[0] == _ROUTER_WAN:
+            if protocol == frames.UDP and peer[1] in self.router.forwarded:
+                return self.router.forwarded[peer[1]]
+            device = self._lan.origin(protocol, peer[1], socket.inet_aton(address), port)
+            if device is not None:
+                return device, peer[1]
+        return peer
+
+    # --- playing -------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Put the world's hands to work."""
+        timeline, loop = self.timeline, self.loop
+        for moment in timeline.changes():
+            if moment > timeline.begin_ns:
+                loop.call_at(self._begin_ns + moment, lambda at=moment: self._change(at))  # type: ignore[misc]
+        self._change(timeline.begin_ns)
+        for at in timeline.router_boots:
+            loop.call_at(self._begin_ns + at, self.router.restart)
+        for outage in timeline.outages:
+            for at, begins in ((outage.begin, True), (outage.end, False)):
+                loop.call_at(
+                    self._begin_ns + at,
+                    lambda o=outage, b=begins: self._outage(o.service, o.name, o.refused, b),  # type: ignore[misc]
+                )
+        for span in timeline.impaired:
+            for at, begins in ((span.begin, True), (span.end, False)):
+                loop.call_at(
+                    self._begin_ns + at,
+                    lambda s=span, b=begins: self._impair(s.device, s.link, b),  # type: ignore[misc]
+                )
+        for happening in timeline.happenings:
+            loop.call_at(self._begin_ns + happening.at, lambda h=happening: self._happen(h))  # type: ignore[misc]
+        querier = self.topology.router.igmp
+        if querier is not None:
+            boots_ns = [self._begin_ns + at for at in timeline.router_boots]
+            name = self.topology.router.name
+            loop.task(
+                self.router.query_groups(querier, self._recorder, name, boots_ns, lambda: self._lan.running),
+                f"{name}/igmp_querier",
+            )
+
+    def _change(self, at: int) -> None:
+        """Bring cable and router to what they are from this moment on."""
+        self._lan.running = self.timeline.lan.at(at)
+        self.router.set_uplink(self.timeline.uplink.at(at), self._uplink)
+
+    def _outage(self, service: str | None, name: str | None, refused: bool, begins: bool) -> None:
+        if name is not None:
+            (self._zone.down_names.add if begins else self._zone.down_names.discard)(name.lower())
+        if service is None:
+            return
+        kind = "resolver" if service == "dns" else service
+        for known, its_kind, port in self._ports:
+            if known != service and its_kind != kind:
+                continue
+            if not refused:
+                (self._internet.silent.add if begins else self._internet.silent.discard)(known)
+            elif begins:
+                port.close()
+            else:
+                port.open()
+
+    def _impair(self, device: str | None, link: Impairment, begins: bool) -> None:
+        port = self.devices[device].port if device is not None else None
+        if device is not None and port is None:
+            return
+        way = port.way if port is not None else self._uplink.way
+        (way.add if begins else way.remove)(link)
+
+    def _happen(self, happening: Happening) -> None:
+        device = self.devices.get(happening.device)
+        if device is None:
+            raise WorldError(f"the timeline names an unknown device '{happening.device}'")
+        if happening.kind == "power":
+            self._power(device, happening.value)
+        elif happening.kind == "link":
+            self._link(device, happening.value)
+        elif happening.kind == "fail":
+            self._fail(device, happening.value)
+        else:
+            device.note("world", happening.kind)
+            device.board.stimulate(happening.kind, happening.value or None)
+
+    def _power(self, device: Device, on: bool) -> None:
+        device.note("world", "power-on" if on else "power-off")
+        device.powered = on
+        if on:
+            EmulatedHost(device, "").spawn("device", run_device)
+            return
+        if device.port is not None:
+            device.port.link = "down"
+            device.lose_connections()
+        device.power_off()
+
+    def _link(self, device: Device, state: str) -> None:
+        assert device.port is not None
+        device.port.link = "down"
+        device.link = state
+        device.note("world", "link", {"home": "up", "open": "up"}.get(state, "down"), why=state)
+        device.lose_connections()
+        if device.powered:
+            if state == "down":
+                device.configure(None)
+            device.board.set("associated", state != "down")
+        device.port.link = state
+
+    def _fail(self, device: Device, habits: Sequence[str]) -> None:
+        """Let habits of a device die (its own fault, not the network's)."""
+        device.note("world", "failure", why=", ".join(habits) or "everything")
+        for path, task in list(device.tasks.items()):
+            parts = path.split("/")
+            if not habits or (len(parts) > 1 and parts[1].split("#")[0] in habits):
+                task.cancel()
+
+    def check(self) -> None:
+        """Warn of what this world plays in another way than the models say."""
+        old = sorted(
+            {device.name for device in self.devices.values() if _tls_versions(device.model) & set(PLAYED_AS_12)}
+        )
+        if old:
+            self.warnings.append(f"TLS below 1.2 is played as 1.2: {', '.join(old)}")
+
+    @property
+    def suppressed(self) -> int:
+        """Frames of kernel timers that were held back."""
+        return sum(station.tcp.suppressed for station in self._stations if station.tcp is not None)
+
+    def close(self) -> None:
+        """Take the network down."""
+        self._lan.close()
+        for station in self._stations:
+            station.close()
+
+
+def _tls_versions(model: DeviceModel) -> set[str]:
+    found: set[str] = set()
+    for habit in model.habits:
+        for value in dict(habit).values():
+            for endpoint in value if isinstance(value, tuple) else (value,):
+                tls = getattr(endpoint, "tls", None)
+                if tls is not None:
+                    found.add(tls.version)
+    return found
