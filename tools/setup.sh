@@ -55,7 +55,8 @@ install_package() {
         return
     fi
     say "installing testbed$extras and what it needs into .venv (a few minutes the first time)"
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable ".$extras"
+    .venv/bin/python -m pip install --disable-pip-version-check --editable ".$extras" >.venv/pip.log 2>&1 ||
+        { tail -n 20 .venv/pip.log >&2; fail "pip could not install what is needed; all it said is in .venv/pip.log"; }
     echo "$stamp" >".venv/.done$extras"
 }
 
