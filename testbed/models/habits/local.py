@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -43,7 +43,7 @@ class Mdns(Habit):
     """Each announcement is followed by a query for the device's own first service."""
     browse: tuple[str, ...] = ()
     """Service types asked for."""
-    browse_at: tuple[Duration, ...] = Field(("0s", "1s", "3s"), min_length=1)
+    browse_at: Annotated[tuple[Duration, ...], Field(min_length=1)] = ("0s", "1s", "3s")
     """When they are asked for first."""
     browse_factor: float = Field(2.0, ge=1)
     """Then each interval is so many times the one before (RFC 6762 §5.2) …"""
