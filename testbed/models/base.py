@@ -22,7 +22,13 @@ inferred from those, given by a standard, or assumed (a plausible free parameter
 class Model(BaseModel):
     """Base of all typed configuration."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        validate_default=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,  # a field's docstring is its description in schemas and in the docs
+    )
 
 
 class Backoff(Model):

@@ -133,3 +133,16 @@ def _parsers(annotation: Any) -> set[Any]:
     parts = (*getattr(annotation, "metadata", ()), getattr(annotation, "annotation", None))
     inner = (*parts, *get_args(annotation))
     return set().union(*(_parsers(part) for part in inner if part is not None))
+
+
+_QUANTITIES: dict[Any, str] = {
+    parse_duration: "duration",
+    parse_size: "size",
+    parse_rate: "rate",
+    parse_share: "share",
+}
+
+
+def quantity(annotation: Any) -> str | None:
+    """Return which quantity an annotation (or field) is: ``duration``, ``size``, …; None when it is none."""
+    return next((word for parser, word in _QUANTITIES.items() if parser in _parsers(annotation)), None)
