@@ -14,7 +14,12 @@ from hashlib import sha256
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_der_private_key,
+)
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 
 _BEGIN = datetime(2000, 1, 1)
@@ -52,8 +57,6 @@ class Chain:
     @property
     def key_pem(self) -> bytes:
         """The leaf's private key as PEM (PKCS #8)."""
-        from cryptography.hazmat.primitives.serialization import load_der_private_key
-
         key = load_der_private_key(self.key_der, None)
         return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 

@@ -102,8 +102,10 @@ def sized_request(
     What is missing is filled in the body, or in a header where the method has none. ValueError,
     naming the least possible size, when either size is too small.
     """
-    if answer_bytes < LEAST_ANSWER:
-        raise ValueError(f"an HTTP answer has at least {LEAST_ANSWER} bytes, {answer_bytes} were asked for")
+    if not LEAST_ANSWER <= answer_bytes <= MOST_ANSWER:
+        raise ValueError(
+            f"an HTTP answer has {LEAST_ANSWER} to {MOST_ANSWER} bytes, {answer_bytes} were asked for"
+        )
     fixed: Headers = (("User-Agent", user_agent),) if user_agent else ()
     fixed += (("X-Answer-Bytes", str(answer_bytes)),)
     bare = request(method, host, path, headers=fixed)
@@ -126,6 +128,8 @@ def sized_response(
 
     A response too small for Server and Content-Type goes without them.
     """
+    if total_bytes > MOST_ANSWER:
+        raise ValueError(f"an HTTP answer has at most {MOST_ANSWER} bytes, {total_bytes} were asked for")
     build = _small_response if total_bytes <= _CACHED_BYTES else _large_response
     return build(total_bytes, status, content_type)
 
@@ -179,6 +183,8 @@ def _bodiless(status: int) -> bool:
 
 
 LEAST_ANSWER = len(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+MOST_ANSWER = 1 << 28
+"""Bytes; an answer is made in memory."""
 
 
 @lru_cache(maxsize=4096)

@@ -10,6 +10,7 @@ from scapy.layers.dhcp import BOOTP, DHCP
 from testbed.protocols import dhcp
 
 MAC = "50:c7:bf:00:c7:03"
+HARDWARE = bytes.fromhex(MAC.replace(":", ""))
 
 
 def options(data: bytes) -> dict[str, object]:
@@ -40,9 +41,10 @@ def test_a_plugs_discover_is_read_by_scapy() -> None:
 
 def test_scapys_answer_is_read() -> None:
     data = bytes(
-        BOOTP(op=2, xid=5, yiaddr="192.168.1.9", siaddr="192.168.1.1", chaddr=bytes.fromhex(MAC.replace(":", "")))
+        BOOTP(op=2, xid=5, yiaddr="192.168.1.9", siaddr="192.168.1.1", chaddr=HARDWARE)
         / DHCP(options=[
-            ("message-type", "ack"), ("server_id", "192.168.1.1"), ("lease_time", 43200), ("renewal_time", 21600),
+            ("message-type", "ack"), ("server_id", "192.168.1.1"), ("lease_time", 43200),
+            ("renewal_time", 21600),
             ("rebinding_time", 37800), ("subnet_mask", "255.255.255.0"), ("router", "192.168.1.1"),
             ("name_server", "192.168.1.1", "8.8.8.8"), ("hostname", b"plug"), "end",
         ])

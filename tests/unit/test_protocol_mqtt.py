@@ -20,15 +20,16 @@ def publish(topic: str, payload: bytes, qos: int, retain: bool, duplicate: bool,
     return mqtt.Publish(topic, payload, qos, retain, duplicate and qos > 0, ident if qos else 0)
 
 
+PASSWORD = st.none() | st.binary(max_size=9)
+NUMBERED = (mqtt.Puback, mqtt.Pubrec, mqtt.Pubrel, mqtt.Pubcomp, mqtt.Unsuback)
+CODES = st.lists(st.sampled_from([0, 1, 2, 0x80]), min_size=1, max_size=4).map(tuple)
 PACKETS = st.one_of(
-    st.builds(
-        mqtt.Connect, TEXT, st.integers(0, 65535), st.booleans(), TEXT, st.none() | st.binary(max_size=9), st.none() | WILL
-    ),
+    st.builds(mqtt.Connect, TEXT, st.integers(0, 65535), st.booleans(), TEXT, PASSWORD, st.none() | WILL),
     st.sampled_from([mqtt.Connack(False, code) for code in range(6)] + [mqtt.Connack(True)]),
     st.builds(publish, TOPIC, st.binary(max_size=300), QOS, st.booleans(), st.booleans(), IDENT),
-    st.one_of([st.builds(kind, IDENT) for kind in (mqtt.Puback, mqtt.Pubrec, mqtt.Pubrel, mqtt.Pubcomp, mqtt.Unsuback)]),
+    st.one_of([st.builds(kind, IDENT) for kind in NUMBERED]),
     st.builds(mqtt.Subscribe, IDENT, st.lists(st.tuples(FILTER, QOS), min_size=1, max_size=4).map(tuple)),
-    st.builds(mqtt.Suback, IDENT, st.lists(st.sampled_from([0, 1, 2, 0x80]), min_size=1, max_size=4).map(tuple)),
+    st.builds(mqtt.Suback, IDENT, CODES),
     st.builds(mqtt.Unsubscribe, IDENT, st.lists(FILTER, min_size=1, max_size=4).map(tuple)),
     st.sampled_from([mqtt.Pingreq(), mqtt.Pingresp(), mqtt.Disconnect()]),
 )  # fmt: skip

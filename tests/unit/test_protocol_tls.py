@@ -103,7 +103,7 @@ def test_openssl_shakes_hands_with_the_chain(tmp_path) -> None:  # type: ignore[
     up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
     server = ours.wrap_bio(up, down, server_side=True)
     client = theirs.wrap_bio(down, up, server_hostname="a.example")
-    done = set()
+    done: set[ssl.SSLObject] = set()
     while len(done) < 2:
         for side in (client, server):
             try:
