@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import struct
+from contextlib import suppress
 from ipaddress import IPv4Network
 from typing import TYPE_CHECKING, Protocol
 
@@ -30,7 +31,6 @@ _FIRST_PORT, _PORTS = 32_768, 28_232
 _PORT_STEP = 7_919
 _DHCP_CLIENT = 68
 _IGMP_QUERY = 0x11
-_SO_ATTACH_FILTER = 26
 
 
 class Loses(Protocol):
@@ -165,10 +165,8 @@ class Device:
             self._groups = self.station.socket(socket.SOCK_DGRAM)
         option = socket.IP_ADD_MEMBERSHIP if action == "join" else socket.IP_DROP_MEMBERSHIP
         request = struct.pack("4s4si", socket.inet_aton(group), b"\0" * 4, self._index)
-        try:
+        with suppress(OSError):  # joined, or left, already
             self._groups.setsockopt(socket.IPPROTO_IP, option, request)
-        except OSError:
-            pass  # joined, or left, already
         self.station.look()
         self.board.set(f"group {group}", action == "join")
 
@@ -177,11 +175,7 @@ class Device:
         if self._igmp is None:
             opened = self._igmp = self.station.socket(socket.SOCK_RAW, socket.IPPROTO_IGMP)
             opened.setsockopt(socket.IPPROTO_IP, socket.IP_OPTIONS, b"\x94\x04\0\0")  # router alert
-            opened.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, 1)
-            opened.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_LOOP, 0)
-            opened.setsockopt(
-                socket.IPPROTO_IP, socket.IP_MULTICAST_IF, struct.pack("4s4si", b"\0" * 4, b"\0" * 4, self._index)
-            )
+            self.multicast_from(opened, 1)
             self.loop.watch(opened.fileno(), self._heard_igmp)
         return self._igmp
 

@@ -46,7 +46,10 @@ class Segment:
     def __init__(self, frame: bytes) -> None:
         """Read a frame that is known to hold TCP over IPv4."""
         self.header = at = 14 + (frame[14] & 15) * 4
-        source, target, self.seq, self.ack, offset, self.flags = _TCP_HEAD.unpack_from(frame, at)
+        source, target, seq, ack, offset, flags = _TCP_HEAD.unpack_from(frame, at)
+        self.seq: int = seq
+        self.ack: int = ack
+        self.flags: int = flags
         self.frame = frame
         self.length = int.from_bytes(frame[16:18], "big") - (at - 14) - (offset >> 4) * 4
         self.key = (frame[26:30], source, frame[30:34], target)
@@ -55,7 +58,8 @@ class Segment:
     def end(self) -> int:
         """Sequence number after this segment."""
         flags = self.flags
-        return (self.seq + self.length + (flags & SYN > 0) + (flags & FIN > 0)) & 0xFFFF_FFFF
+        length: int = self.length + (flags & SYN > 0) + (flags & FIN > 0)
+        return (self.seq + length) & 0xFFFF_FFFF
 
     @property
     def takes_space(self) -> bool:
@@ -94,7 +98,7 @@ def checksum(data: bytes | bytearray) -> int:
     """Return the Internet checksum (RFC 1071)."""
     if len(data) % 2:
         data = bytes(data) + b"\0"
-    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return ~total & 0xFFFF

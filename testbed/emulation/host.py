@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
+from contextlib import suppress
 from random import Random
 from typing import TYPE_CHECKING, Any, cast
 
@@ -101,7 +102,11 @@ class EmulatedHost:
         if count > 1:
             path = f"{path}#{count}"
         child = EmulatedHost(device, path)
-        task = self._loop.task(work(child), f"{device.name}/{path}", lambda: device.tasks.pop(path, None))
+
+        def ended() -> None:
+            device.tasks.pop(path, None)
+
+        task = self._loop.task(work(child), f"{device.name}/{path}", ended)
         device.tasks[path] = task
         return task
 
@@ -116,7 +121,12 @@ class EmulatedHost:
     # --- exchanges -------------------------------------------------------------------------
 
     async def _answer(
-        self, opened: socket.socket, about: About, exchange: int, timeout_s: float, wanted: Callable[[bytes], bytes | None]
+        self,
+        opened: socket.socket,
+        about: About,
+        exchange: int,
+        timeout_s: float,
+        wanted: Callable[[bytes], bytes | None],
     ) -> bytes:
         """Wait for what `wanted` makes of a datagram; close the socket and log the end, however it comes."""
         device = self._device
@@ -152,7 +162,9 @@ class EmulatedHost:
             opened.close()
             device.log_exchange(self.behaviour, about, exchange, outcome)
 
-    async def dhcp_exchange(self, message: bytes, server: str | None, timeout_s: float, about: About) -> bytes:
+    async def dhcp_exchange(
+        self, message: bytes, server: str | None, timeout_s: float, about: About
+    ) -> bytes:
         """Exchange a DHCP message: from a packet socket, or from the leased address when renewing."""
         device = self._device
         if not device.associated:
@@ -184,7 +196,13 @@ class EmulatedHost:
         return await self._answer(opened, about, exchange, timeout_s, wanted)
 
     async def udp_request(
-        self, address: str, port: int, data: bytes, timeout_s: float, about: About, source_port: int | None = None
+        self,
+        address: str,
+        port: int,
+        data: bytes,
+        timeout_s: float,
+        about: About,
+        source_port: int | None = None,
     ) -> bytes:
         """Send a datagram and wait for its answer."""
         device = self._device
@@ -207,7 +225,13 @@ class EmulatedHost:
         return await self._answer(opened, about, exchange, timeout_s, lambda answer: answer)
 
     def udp_send(
-        self, address: str, port: int, data: bytes, about: About, source_port: int | None = None, ttl: int = 64
+        self,
+        address: str,
+        port: int,
+        data: bytes,
+        about: About,
+        source_port: int | None = None,
+        ttl: int = 64,
     ) -> None:
         """Send a datagram that nobody answers."""
         device = self._device
@@ -220,10 +244,7 @@ class EmulatedHost:
             opened.bind(("0.0.0.0", number))
             device.multicast_from(opened, ttl)
             opened.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, ttl)
-            try:
-                opened.sendto(data, (address, port))
-            except OSError:
-                pass  # no way there: lost
+            _send(opened, data, (address, port))
             device.station.look()
         device.log_exchange(self.behaviour, about, exchange, "sent")
 
@@ -310,13 +331,11 @@ class EmulatedHost:
 
 def _send(opened: socket.socket, data: bytes, to: tuple[str, int] | None = None) -> None:
     """Send; what the kernel cannot send now is lost, as on a cable."""
-    try:
+    with suppress(OSError):
         if to is None:
             opened.send(data)
         else:
             opened.sendto(data, to)
-    except OSError:
-        pass
 
 
 def _failure(problem: OSError) -> NetError:

@@ -248,7 +248,9 @@ class Loop:
         self._register(fd)
 
     def _register(self, fd: int) -> None:
-        mask = (select.EPOLLIN if fd in self._readers else 0) | (select.EPOLLOUT if fd in self._writers else 0)
+        mask = (select.EPOLLIN if fd in self._readers else 0) | (
+            select.EPOLLOUT if fd in self._writers else 0
+        )
         try:
             if mask:
                 self._epoll.modify(fd, mask)

@@ -10,6 +10,7 @@ import ctypes
 import fcntl
 import os
 import struct
+from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING, TypeVar
 
@@ -106,10 +107,8 @@ class Tap:
 
     def write(self, frame: bytes) -> None:
         """Let the kernel receive a frame; when this returns, it has dealt with it."""
-        try:
+        with suppress(OSError):  # the interface is down: the frame is lost, as on a cable
             os.write(self.fd, frame)
-        except OSError:
-            pass  # the interface is down: the frame is lost, as on a cable
 
     def close(self) -> None:
         """Take the interface away."""

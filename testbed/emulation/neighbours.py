@@ -118,11 +118,7 @@ class Neighbours:
     def outgoing_ip(self, target_mac: bytes) -> None:
         """Note that an entry is used: one that is old gets refreshed soon."""
         neighbour = self._by_mac.get(target_mac)
-        if (
-            neighbour is not None
-            and neighbour.state == FRESH
-            and self._loop.now_ns > neighbour.good_until_ns
-        ):
+        if neighbour is not None and neighbour.state == FRESH and self._loop.now_ns > neighbour.good_until_ns:
             neighbour.state = DELAYED
             self._set_timer(neighbour, _DELAY_S)
 

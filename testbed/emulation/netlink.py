@@ -21,6 +21,7 @@ _REQUEST, _ACK, _REPLACE, _CREATE = 0x1, 0x4, 0x100, 0x400
 _NEW_LINK, _NEW_ADDRESS, _DELETE_ADDRESS, _NEW_ROUTE, _DELETE_ROUTE, _NEW_NEIGHBOUR = 16, 20, 21, 24, 25, 28
 _CONNTRACK_DELETE = 1 << 8 | 2
 _UP = 1
+_NETFILTER = 12
 NUD_FAILED, NUD_PERMANENT = 0x20, 0x80
 RTAX_WINDOW, RTAX_ADVMSS, RTAX_INITCWND, RTAX_RTO_MIN, RTAX_INITRWND = 3, 8, 11, 13, 14
 
@@ -98,7 +99,9 @@ class Netlink:
         if metrics:
             packed = (_attribute(kind, struct.pack("=I", value)) for kind, value in sorted(metrics.items()))
             body += _attribute(8, b"".join(packed))
-        self._route_message(_NEW_ROUTE, _CREATE | _REPLACE, network, prefix, 0 if via else 253, body, bool(via))
+        self._route_message(
+            _NEW_ROUTE, _CREATE | _REPLACE, network, prefix, 0 if via else 253, body, bool(via)
+        )
 
     def remove_route(self, interface: str, network: str, prefix: int) -> None:
         """Forget the route to a network; it may be gone already."""
@@ -128,7 +131,7 @@ class Netlink:
     def forget_connections(self) -> None:
         """Empty the connection tracking table, as a router's restart does."""
         with self._namespace.call(
-            lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_NETFILTER)
+            lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETFILTER)
         ) as tracker:
             body = struct.pack("=BBH", socket.AF_INET, 0, 0)
             head = _HEAD.pack(_HEAD.size + len(body), _CONNTRACK_DELETE, _REQUEST | _ACK, 1, 0)

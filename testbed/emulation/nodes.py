@@ -42,7 +42,7 @@ class CarriedLink(Link):  # type: ignore[misc]
         self.taps: tuple[Tap, Tap]
         super().__init__(node1, node2, **{**options, "intf": TapInterface})
 
-    def makeIntfPair(  # noqa: N802 - Mininet's name
+    def makeIntfPair(
         self, name1: str, name2: str, _mac1: Any, _mac2: Any, node1: Node, node2: Node, **_: Any
     ) -> None:
         """Make the two ends, each in its node's namespace."""
@@ -63,7 +63,9 @@ class FloodingBridge(LinuxBridge):  # type: ignore[misc]
     def start(self, controllers: list[Any]) -> None:
         """Start the bridge without snooping and with a table that does not age."""
         super().start(controllers)
-        self.cmd(f"ip link set {self.name} type bridge mcast_snooping 0 ageing_time 100000000 forward_delay 0")
+        self.cmd(
+            f"ip link set {self.name} type bridge mcast_snooping 0 ageing_time 100000000 forward_delay 0"
+        )
 
 
 class Nodes:
@@ -75,9 +77,7 @@ class Nodes:
         self.net = Mininet(topo=None, build=False, switch=FloodingBridge, controller=None, link=CarriedLink)
         self._home = Namespace()
         self._home_netlink = Netlink(self._home)
-        self._home.settings(
-            {"net.ipv6.conf.all.disable_ipv6": 1, "net.ipv6.conf.default.disable_ipv6": 1}
-        )
+        self._home.settings({"net.ipv6.conf.all.disable_ipv6": 1, "net.ipv6.conf.default.disable_ipv6": 1})
         self._bridge = self.net.addSwitch(BRIDGE, dpid="1")
         self._ports = 0
 
@@ -111,7 +111,9 @@ class Nodes:
         limit = time.monotonic() + _SETTLE_S
         while (up := str(self._bridge.cmd("bridge link")).count("state forwarding")) < self._ports:
             if time.monotonic() > limit:
-                raise WorldError(f"only {up} of {self._ports} ports of the bridge forward after {_SETTLE_S} s")
+                raise WorldError(
+                    f"only {up} of {self._ports} ports of the bridge forward after {_SETTLE_S} s"
+                )
             time.sleep(0.01)
 
     def stop(self) -> None:

@@ -76,7 +76,9 @@ class Recorder:
 
     def cause(self, device: str, behaviour: str, about: About, exchange: int) -> Cause:
         """Return what the frames of an exchange are put down to."""
-        return Cause(self._label(Label(device, behaviour, about.protocol, about.attempt, about.service)), exchange)
+        return Cause(
+            self._label(Label(device, behaviour, about.protocol, about.attempt, about.service)), exchange
+        )
 
     def _label(self, label: Label) -> int:
         index = self._label_index.get(label)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import socket
 import struct
 import subprocess
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from testbed.emulation import frames
@@ -173,7 +174,7 @@ class Router:
         except OSError:
             return
         if not self._knows_upstream:
-            self._dns_socket.sendto(dns.refuse(query), client)
+            self._dns_socket.sendto(dns.reply(query, (), dns.REFUSED), client)
             self._station.look()
         elif self._upstream is not None:
             self._forward(query, client, self._upstream)
@@ -200,10 +201,8 @@ class Router:
                 done()
                 return
             done()
-            try:
+            with suppress(OSError):  # the client is gone
                 self._dns_socket.sendto(answer, client)
-            except OSError:
-                pass  # the client is gone
             self._station.look()
 
         timer: Timer = self._loop.call_later(_FORWARDER_WAITS_S, done)
@@ -218,7 +217,12 @@ class Router:
     # --- groups --------------------------------------------------------------------------------
 
     async def query_groups(
-        self, querier: IgmpQuerier, recorder: Recorder, name: str, boots_ns: list[int], running: Callable[[], bool]
+        self,
+        querier: IgmpQuerier,
+        recorder: Recorder,
+        name: str,
+        boots_ns: list[int],
+        running: Callable[[], bool],
     ) -> None:
         """Be the IGMP querier of the LAN (RFC 2236 §3): general queries, faster at first."""
         loop = self._loop

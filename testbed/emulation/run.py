@@ -57,9 +57,7 @@ def play(
         topology.router.name, topology.router.mac,
     )  # fmt: skip
     loop = Loop(begin_ns + timeline.begin_ns, real=plan.clock == "real")
-    world = World(
-        loop, topology, plan.devices, timeline, sites, zone, recorder, log, begin_ns, plan.seed
-    )
+    world = World(loop, topology, plan.devices, timeline, sites, zone, recorder, log, begin_ns, plan.seed)
     world.check()
     total_s = (timeline.end_ns - timeline.begin_ns) / NS
     turn = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import struct
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from testbed.host import Answer, Session
@@ -27,10 +28,8 @@ SEND_PENDING_ACK = 2
 
 def vanish(connection: socket.socket) -> None:
     """Close a connection without a word to the peer, as a kernel that gave it up does."""
-    try:
+    with suppress(OSError):  # no longer connected: closing says nothing either
         connection.setsockopt(socket.IPPROTO_TCP, TCP_REPAIR, 1)
-    except OSError:
-        pass  # it is no longer connected: closing says nothing either
     connection.close()
 
 
@@ -90,10 +89,8 @@ class DatagramPort:
 
     def _send(self, data: bytes, peer: tuple[str, int]) -> None:
         if self._socket is not None:
-            try:
+            with suppress(OSError):  # no way to the client: the answer is lost
                 self._socket.sendto(data, peer)
-            except OSError:
-                pass  # the server has no way to the client: the answer is lost
             self._station.look()
 
 

@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING
 from testbed.emulation import frames
 from testbed.emulation.namespaces import Namespace, Tap
 from testbed.emulation.neighbours import Neighbours, frozen_timers
-from testbed.emulation.netlink import RTAX_ADVMSS, RTAX_INITCWND, RTAX_INITRWND, RTAX_RTO_MIN, RTAX_WINDOW, Netlink
+from testbed.emulation.netlink import (
+    RTAX_ADVMSS,
+    RTAX_INITCWND,
+    RTAX_INITRWND,
+    RTAX_RTO_MIN,
+    RTAX_WINDOW,
+    Netlink,
+)
 from testbed.emulation.tcp_timers import TcpTimers
 
 if TYPE_CHECKING:
@@ -158,7 +165,7 @@ class Station:
             RTAX_WINDOW: largest,  # the scale follows from the largest window there can be
             RTAX_ADVMSS: stack.mss,
             RTAX_INITCWND: stack.initial_window,
-            RTAX_INITRWND: max(2, stack.window // stack.mss),
+            RTAX_INITRWND: max(2, round(stack.window / stack.mss)),
         }
 
     def attach(self, name: str, mac: str, tap: Tap, rng: Random, reachable_s: float = 30.0) -> Interface:
@@ -169,7 +176,9 @@ class Station:
         interface = Interface(self, name, mac, tap)
         self.netlink.set_mac(name, mac)
         if self.real:
-            self.namespace.settings({f"net.ipv4.neigh.{name}.base_reachable_time_ms": round(reachable_s * 1000)})
+            self.namespace.settings(
+                {f"net.ipv4.neigh.{name}.base_reachable_time_ms": round(reachable_s * 1000)}
+            )
         else:
             self.namespace.settings(frozen_timers(name))
             interface.neighbours = Neighbours(

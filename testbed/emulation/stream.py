@@ -37,7 +37,12 @@ class EmulatedStream:
     """A client's connection."""
 
     def __init__(
-        self, device: Device, behaviour: str, peer: tuple[str, int], hello: TlsHello | None, keepalive_s: float | None
+        self,
+        device: Device,
+        behaviour: str,
+        peer: tuple[str, int],
+        hello: TlsHello | None,
+        keepalive_s: float | None,
     ) -> None:
         self.peer = peer
         self.open = False
@@ -321,7 +326,7 @@ class EmulatedStream:
         if self._finished:
             return
         self._pump()
-        if self._finished:
+        if self._socket.fileno() < 0:  # the kernel had dropped the connection
             return
         self._forget()
         Lingering(self._device, self._socket, self._record)

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from testbed.emulation.loop import Loop
+    from testbed.emulation.namespaces import Tap
     from testbed.emulation.recorder import Recorder
     from testbed.emulation.stations import Interface
     from testbed.host import Service, TlsHello
@@ -110,7 +111,11 @@ class World:
                 interface.tap.read()  # what the kernel said while it was set up is not traffic
 
     def _host_names(self, sites: Sequence[Place]) -> list[str]:
-        return [self.topology.router.name, *self.addresses, *(f"svc-{name}" for name in self._services(sites))]
+        return [
+            self.topology.router.name,
+            *self.addresses,
+            *(f"svc-{name}" for name in self._services(sites)),
+        ]
 
     @staticmethod
     def _services(sites: Sequence[Place]) -> list[str]:
@@ -135,31 +140,33 @@ class World:
     def _expect_tls(self, peer: tuple[str, int], hello: TlsHello) -> None:
         self._certificates.expect(*peer, hello, self._names.get(peer[0], "nobody"))
 
-    def _build_device(self, name: str, pid: int, tap: object, bridge: object) -> None:
+    def _build_device(self, name: str, pid: int, tap: Tap, bridge: Tap) -> None:
         entry = next(device for device in self.topology.devices if device.name == name)
         device = self.devices[name] = self._device(name, entry.model)
         model = device.model
         station = self._station(name, pid)
         station.use_stack(model.tcp, model.ttl)
-        interface = station.attach(INTERFACE, device.mac, tap, self._rng(name), model.link.arp_reachable)  # type: ignore[arg-type]
+        interface = station.attach(INTERFACE, device.mac, tap, self._rng(name), model.link.arp_reachable)
         station.keep_tcp_timers(model.tcp, interface)
         device.plug_in(station, interface)
         self._recorder.station(name, interface.mac)
         way = Way(None, Random(number(self._seed, name, "loss")))
-        device.port = Port(name, interface, bridge, round(model.link.delay * 1e9), way)  # type: ignore[arg-type]
+        device.port = Port(name, interface, bridge, round(model.link.delay * 1e9), way)
         self._lan.attach(device.port)
         context = ServiceContext(name, self.addresses[name])
         for port in model.listens:
             service = build(port.service, port.options, context)
             self._open(station, name, "device", "0.0.0.0", port.port, service)
 
-    def _build_router(self, pid: int, tap: object, bridge: object, outward: object, sites: Sequence[Place]) -> None:
+    def _build_router(self, pid: int, tap: Tap, bridge: Tap, outward: Tap, sites: Sequence[Place]) -> None:
         router = self.topology.router
         station = self._station(router.name, pid)
-        lan = station.attach(INTERFACE, router.mac, tap, self._rng(router.name), router.arp_reachable)  # type: ignore[arg-type]
-        wan = station.attach(WAN, "02:00:c6:12:00:02", outward, self._rng(router.name, "wan"))  # type: ignore[arg-type]
+        lan = station.attach(INTERFACE, router.mac, tap, self._rng(router.name), router.arp_reachable)
+        wan = station.attach(WAN, "02:00:c6:12:00:02", outward, self._rng(router.name, "wan"))
         upstream = next((site.address for site in sites if site.entry.name == router.dns.upstream), None)
-        fixed = {mac: self.addresses[name] for name, mac in self.macs.items() if mac and name in self.addresses}
+        fixed = {
+            mac: self.addresses[name] for name, mac in self.macs.items() if mac and name in self.addresses
+        }
         options = {
             "lease": f"{router.dhcp.lease}s", "network": str(router.lan), "address": str(router.address),
             "first": router.dhcp.first, "size": router.dhcp.size, "fixed": fixed,
@@ -168,7 +175,7 @@ class World:
             self.loop, station, lan, wan, (str(router.address), router.lan.prefixlen), _ROUTER_WAN,
             build("dhcp_server", options, ServiceContext(router.name, str(router.address))), upstream,
         )  # fmt: skip
-        self._lan = Lan(self.loop, self._recorder, lan, bridge)  # type: ignore[arg-type]
+        self._lan = Lan(self.loop, self._recorder, lan, bridge)
         self._uplink = self._internet.uplink(_ROUTER_WAN, wan, self.topology.wan)
 
     def _build_service(self, station: Station, interface: Interface, sites: Sequence[Place]) -> None:
@@ -188,7 +195,9 @@ class World:
             for port in site.entry.ports:
                 self._open(station, site.entry.name, site.entry.service, site.address, port, site.service)
 
-    def _open(self, station: Station, name: str, kind: str, address: str, port: int, service: Service) -> None:
+    def _open(
+        self, station: Station, name: str, kind: str, address: str, port: int, service: Service
+    ) -> None:
         datagrams = DatagramPort(self.loop, station, address, port, service, self._origin)
         self._ports.append((name, kind, datagrams))
         if not isinstance(service, DatagramsOnly):
@@ -317,7 +326,11 @@ class World:
     def check(self) -> None:
         """Warn of what this world plays in another way than the models say."""
         old = sorted(
-            {device.name for device in self.devices.values() if _tls_versions(device.model) & set(PLAYED_AS_12)}
+            {
+                device.name
+                for device in self.devices.values()
+                if _tls_versions(device.model) & set(PLAYED_AS_12)
+            }
         )
         if old:
             self.warnings.append(f"TLS below 1.2 is played as 1.2: {', '.join(old)}")
