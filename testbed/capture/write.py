@@ -152,3 +152,11 @@ class LabelWriter:
     def close(self) -> None:
         """Finish the file."""
         self._writer.close()
+
+    def __enter__(self) -> LabelWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        self.close()

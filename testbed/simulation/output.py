@@ -1,80 +1,118 @@
-"""Writes a run's capture and labels while it is simulated, on a thread of its own."""
+"""Writes a run's capture and labels while it is simulated, in a process of its own.
+
+The process renders frames and writes files on the second core; the simulation sends it batches of
+records through a pipe, which also bounds how far it can run ahead.
+"""
 
 from __future__ import annotations
 
-from queue import Queue
-from threading import Thread
-from typing import TYPE_CHECKING
+import multiprocessing
+import signal
+import sys
+from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-
-from testbed.capture.write import LabelWriter, PcapWriter
-from testbed.simulation.render import render
+from testbed.errors import WorldError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
+    from multiprocessing.connection import Connection
     from pathlib import Path
 
     from testbed.capture.write import Label, StateSpan
     from testbed.simulation.tape import Batch
 
-WAITING_BATCHES = 2
-"""Batches that may wait to be rendered: bounds memory."""
+
+class Written(NamedTuple):
+    """What the files hold in the end."""
+
+    frames: int
+    bytes: int
+    per_device: dict[str, tuple[int, int]]
 
 
 class Output:
-    """Takes batches of records and appends their frames to the files, in order."""
+    """Takes batches of records; their frames are appended to the files, in order."""
 
     def __init__(self, folder: Path, begin: datetime, states: Sequence[StateSpan]) -> None:
-        self._pcap = PcapWriter(folder / "capture.pcap")
-        self._labels = LabelWriter(folder / "labels.parquet", states)
-        self._begin_us = round(begin.timestamp()) * 1_000_000
-        self.frames = 0
-        self.bytes = 0
-        self.per_device: dict[str, tuple[int, int]] = {}
-        self._error: BaseException | None = None
-        self._queue: Queue[tuple[Batch, tuple[Label, ...]] | None] = Queue(WAITING_BATCHES)
-        self._thread = Thread(target=self._work, name="render", daemon=True)
-        self._thread.start()
+        # A forked process starts at once with what is loaded; elsewhere than on Linux forking is unsafe.
+        context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+        self._pipe, theirs = context.Pipe()
+        arguments = (theirs, self._pipe, folder, round(begin.timestamp()), tuple(states))
+        self._process = context.Process(target=_write, args=arguments, name="render", daemon=True)
+        self._process.start()
+        theirs.close()
+        self._sent_labels = 0
 
-    def put(self, batch: Batch, labels: tuple[Label, ...]) -> None:
-        """Hand over a batch; waits while too many are unfinished. Raises what the thread met."""
-        self._queue.put((batch, labels))
-        self._raise()
+    def put(self, batch: Batch, labels: Sequence[Label]) -> None:
+        """Hand over a batch; waits while the writer is behind. Raises WorldError if it failed."""
+        try:
+            self._pipe.send((batch, tuple(labels[self._sent_labels :])))
+        except (BrokenPipeError, ConnectionError):
+            self._fail()
+        self._sent_labels = len(labels)
 
-    def close(self) -> None:
-        """Finish the files."""
-        self._queue.put(None)
-        self._thread.join()
-        self._pcap.close()
-        self._labels.close()
-        self._raise()
+    def close(self) -> Written:
+        """Finish the files and return what they hold. Raises WorldError if writing failed."""
+        try:
+            self._pipe.send(None)
+            answer = self._pipe.recv()
+        except (EOFError, BrokenPipeError, ConnectionError):
+            answer = None
+        self._process.join()
+        if not isinstance(answer, Written):
+            raise WorldError(f"the capture could not be written: {answer or 'its writer died'}")
+        return answer
 
-    def _raise(self) -> None:
-        if self._error is not None:
-            raise self._error
+    def abandon(self) -> None:
+        """Stop writing; the files stay incomplete."""
+        self._pipe.close()
+        self._process.terminate()
+        self._process.join()
 
-    def _work(self) -> None:
-        while (item := self._queue.get()) is not None:
-            if self._error is None:
-                try:
-                    self._append(*item)
-                except BaseException as error:  # handed to the simulation's thread, which raises it
-                    self._error = error
+    def _fail(self) -> None:
+        answer = self._pipe.recv() if self._pipe.poll(5) else "its writer died"
+        raise WorldError(f"the capture could not be written: {answer}")
 
-    def _append(self, batch: Batch, labels: tuple[Label, ...]) -> None:
-        frames = render(batch, self._begin_us)
-        if not len(frames.label):
-            return
-        self._pcap.records(frames.pcap)
-        time_ns = (frames.time_us + self._begin_us) * 1000
-        self._labels.add(labels, frames.label, time_ns, frames.exchange, frames.received)
-        self.frames += len(frames.label)
-        self.bytes += int(frames.length.sum())
-        counts = np.bincount(frames.label, minlength=len(labels))
-        sizes = np.bincount(frames.label, weights=frames.length, minlength=len(labels))
-        for label, count, size in zip(labels, counts.tolist(), sizes.tolist(), strict=True):
-            if count:
-                old = self.per_device.get(label.device, (0, 0))
-                self.per_device[label.device] = (old[0] + count, old[1] + int(size))
+
+def _write(
+    pipe: Connection, parents: Connection, folder: Path, begin_s: int, states: tuple[StateSpan, ...]
+) -> None:
+    """Be the writing process: batches in, files out, until told to stop."""
+    parents.close()  # else the end of the parent would never be seen here
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the simulation's to handle
+    try:
+        import numpy as np
+
+        from testbed.capture.write import LabelWriter, PcapWriter
+        from testbed.simulation.render import render
+
+        labels: list[Label] = []
+        frames_total = bytes_total = 0
+        per_device: dict[str, tuple[int, int]] = {}
+        with (
+            PcapWriter(folder / "capture.pcap") as pcap,
+            LabelWriter(folder / "labels.parquet", states) as rows,
+        ):
+            while (item := pipe.recv()) is not None:
+                batch, fresh = item
+                labels += fresh
+                frames = render(batch, begin_s * 1_000_000)
+                if not len(frames.label):
+                    continue
+                pcap.records(frames.pcap)
+                time_ns = (frames.time_us + begin_s * 1_000_000) * 1000
+                rows.add(labels, frames.label, time_ns, frames.exchange, frames.received)
+                frames_total += len(frames.label)
+                bytes_total += int(frames.length.sum())
+                counts = np.bincount(frames.label, minlength=len(labels)).tolist()
+                sizes = np.bincount(frames.label, weights=frames.length, minlength=len(labels)).tolist()
+                for label, count, size in zip(labels, counts, sizes, strict=True):
+                    if count:
+                        old = per_device.get(label.device, (0, 0))
+                        per_device[label.device] = (old[0] + count, old[1] + int(size))
+        pipe.send(Written(frames_total, bytes_total, per_device))
+    except EOFError:
+        return
+    except Exception as error:
+        pipe.send(f"{type(error).__name__}: {error}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -53,22 +54,30 @@ def run_simulation(
     tape, network, env = world.network.tape, world.network, world.env
     total_s = (timeline.end_ns - timeline.begin_ns) / 1e9
     complete = True
+    # Millions of small records live for a while and none is part of a cycle.
+    collecting = gc.isenabled()
+    gc.disable()
     try:
         world.start()
         while env.now < timeline.end_ns:
             env.run(until=min(timeline.end_ns, env.now + SLICE_NS))
             if len(tape.datagrams) + len(tape.plans) >= BATCH_RECORDS or len(tape.arena) >= BATCH_BYTES:
-                output.put(tape.take(env.now - 1), tuple(network.labels))
+                output.put(tape.take(env.now - 1), network.labels)
                 log.flush()
             if progress is not None:
                 progress((env.now - timeline.begin_ns) / 1e9, total_s)
             if stop is not None and stop() and env.now < timeline.end_ns:
                 complete = False
                 break
-        output.put(tape.take(env.now - 1), tuple(network.labels))
+        output.put(tape.take(env.now - 1), network.labels)
+        written = output.close()
+    except BaseException:
+        output.abandon()
+        raise
     finally:
-        output.close()
         log.close()
+        if collecting:
+            gc.enable()
     ended_s = max(0, env.now) / 1e9
     warnings = (
         [] if complete else [f"stopped by the user after {timedelta(seconds=round(ended_s))} of virtual time"]
@@ -87,10 +96,10 @@ def run_simulation(
         clock="virtual",
         until_s=ended_s,
         complete=complete,
-        frames=output.frames,
+        frames=written.frames,
         warnings=warnings,
     )
     return RunSummary(
-        out, output.frames, output.bytes, ended_s, time.monotonic() - began, complete,
-        scenario.begin + timedelta(seconds=ended_s), warnings, output.per_device,
+        out, written.frames, written.bytes, ended_s, time.monotonic() - began, complete,
+        scenario.begin + timedelta(seconds=ended_s), warnings, written.per_device,
     )  # fmt: skip
