@@ -1,0 +1,180 @@
+"""From captures to an `Analysis`: reads once, then asks the tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from testbed.analysis import tables as t
+from testbed.analysis.bandwidth import bandwidth_rows, iso, spike_rows
+from testbed.analysis.devices import device_rows
+from testbed.analysis.ledger import PAYLOAD, PORT, Ledger
+from testbed.analysis.protocols import protocol_rows, state_rows, whole_capture
+from testbed.analysis.result import Analysis
+from testbed.analysis.roles import find_roles
+from testbed.analysis.run import Run, State, load_run, load_states
+from testbed.analysis.tables import Tables
+from testbed.analysis.tally import add
+from testbed.capture.frame import REASONS, address_text, mac_text
+from testbed.capture.read import Capture
+from testbed.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+    Progress = Callable[[int, int | None], None]
+    """Told how many bytes of the files were read, of how many (None if not known)."""
+
+RULES = (PORT, PAYLOAD)
+
+
+def analyse(
+    captures: str | Path | Sequence[str | Path],
+    *,
+    run: str | Path | None = None,
+    baseline: str | Path | None = None,
+    states: str | Path | Sequence[State] | None = None,
+    geo: str | Path | None = None,
+    local: Sequence[str] = (),
+    rule: str = PORT,
+    progress: Progress | None = None,
+) -> Analysis:
+    """Analyse captures and return everything found.
+
+    `captures` are paths of pcap or pcapng files (or ``-``); together they are one capture. `run` is
+    a run's folder, which names the devices, states and places; `states` a CSV of intervals or
+    `State` objects instead; `baseline` the folder of a longer steady run, or a capture, that shows
+    what is normal; `geo` a database of places in MaxMind's format; `local` the networks that are
+    local, where the capture does not show it; `rule` how applications are named (``port`` or
+    ``payload``). Damage ends a file and is in `Analysis.damages`. Raises UserError.
+    """
+    names = [str(name) for name in ([captures] if isinstance(captures, str | Path) else captures)]
+    if not names:
+        raise UserError("no capture given")
+    if rule not in RULES:
+        raise UserError(f"unknown rule '{rule}'; {nearest(rule, RULES)}")
+    about = load_run(run) if run is not None else None
+    spans, origin = _states(about, states)
+    tables, capture = read_tables(names, _boundaries(spans), progress)
+    ledger = _ledger(tables, about, spans, local, rule)
+    return _result(ledger, capture, about, origin)
+
+
+def read_tables(
+    names: list[str],
+    boundaries: NDArray[np.int64],
+    progress: Progress | None = None,
+) -> tuple[Tables, Capture]:
+    """Read captures into tables whose cells do not straddle the boundaries."""
+    tables = Tables(boundaries)
+    capture = Capture(names)
+    row_key = np.empty(1 << 16, np.int32)
+    for chunk in capture.chunks():
+        if len(row_key) < len(chunk.frames):
+            row_key = np.empty(len(chunk.frames), np.int32)
+        add(tables, chunk, row_key)
+        if progress is not None:
+            progress(capture.bytes_read, capture.bytes_total)
+    tables.compact()
+    return tables, capture
+
+
+def _states(about: Run | None, states: str | Path | Sequence[State] | None) -> tuple[tuple[State, ...], str]:
+    if states is not None:
+        if isinstance(states, str | Path):
+            return load_states(states), "file"
+        return tuple(states), "file"
+    if about is not None and about.states:
+        return about.states, "run"
+    return (), "none"
+
+
+def _boundaries(states: Sequence[State]) -> NDArray[np.int64]:
+    times = {state.begin_ns for state in states} | {state.end_ns for state in states}
+    return np.array(sorted(times), np.int64)
+
+
+def _ledger(tables: Tables, about: Run | None, states: tuple[State, ...], local: Sequence[str], rule: str) -> Ledger:
+    lan = tuple(local) or ((about.lan,) if about is not None and about.lan else ())
+    roles = find_roles(
+        tables,
+        about.devices if about is not None else (),
+        about.router if about is not None else None,
+        lan,
+    )
+    first, last = int(tables.state[t.FIRST_NS]), int(tables.state[t.LAST_NS])
+    if first > last:
+        first = last = 0
+    if about is not None and about.begin_ns is not None and about.end_ns is not None:
+        first, last = min(first or about.begin_ns, about.begin_ns), max(last, about.end_ns)
+    return Ledger(tables, roles, states, first, last, rule)
+
+
+def _result(ledger: Ledger, capture: Capture, about: Run | None, origin: str) -> Analysis:
+    tables = ledger.tables
+    totals = whole_capture(ledger)
+    return Analysis(
+        captures=capture.names,
+        begin=iso(ledger.begin_ns),
+        end=iso(ledger.end_ns),
+        duration_s=ledger.duration_s,
+        frames=int(tables.state[t.FRAMES]),
+        bytes=int(ledger.cells["bytes"].sum()),
+        rule=ledger.rule,
+        window_s=tables.window_ns / 1e9,
+        unplaced=_unplaced(tables),
+        damages=capture.damages,
+        warnings=_warnings(tables, capture),
+        gateway=_gateway(ledger),
+        states_from=origin,
+        devices=device_rows(ledger),
+        protocols=protocol_rows(ledger),
+        bandwidth=bandwidth_rows(ledger),
+        spikes=spike_rows(ledger),
+        states=state_rows(ledger),
+        state_spans=ledger.states,
+        ledger=ledger,
+        **totals,
+    )
+
+
+def _unplaced(tables: Tables) -> dict[str, dict[str, int]]:
+    return {
+        REASONS[i]: {"packets": int(packets), "bytes": int(size)}
+        for i, (packets, size) in enumerate(tables.reasons.tolist())
+        if i and packets
+    }
+
+
+def _warnings(tables: Tables, capture: Capture) -> list[str]:
+    """Return what one should know before trusting the numbers."""
+    warnings = list(capture.notes)
+    state = tables.state
+    for slot, text in (
+        (t.BACKWARDS, "frames are earlier than the one before them in the file"),
+        (t.CUT, "frames are cut by the snap length; counts are right, payloads may be missing"),
+    ):
+        if state[slot]:
+            warnings.append(f"{int(state[slot]):,} {text}")
+    if state[t.KEYS_FULL]:
+        warnings.append("more sorts of frame than the tables hold; the rarest are counted by protocol only")
+    if state[t.EVENTS_FULL]:
+        warnings.append("more bursts than the tables hold; periods and retries cover the first part only")
+    if state[t.FACTS_FULL]:
+        warnings.append("more names than the tables hold; the last ones are missing")
+    if tables.window_ns != t.WINDOW_NS:
+        warnings.append(f"the capture spans so much that windows are {tables.window_ns / 1e9:.0f} s long, not 900 s")
+    return warnings
+
+
+def _gateway(ledger: Ledger) -> dict[str, Any]:
+    roles = ledger.roles
+    return {
+        "name": roles.router_name,
+        "macs": [mac_text(mac) for mac in sorted(roles.gateways)],
+        "addresses": sorted(address_text(*address) for address in roles.gateway_addresses),
+    }

@@ -1,0 +1,148 @@
+"""Who used which protocol, how much: the whole capture and each state (Figures 2 and 7 to 10)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from testbed.analysis.ledger import BETWEEN, DIRECTIONS
+from testbed.analysis.payload import EVIDENCE
+from testbed.analysis.rows import ProtocolRow, StateRow
+from testbed.capture import frame as f
+from testbed.capture.frame import APPLICATIONS, SERVICES, TRANSPORTS, address_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from testbed.analysis.ledger import Ledger
+
+LAYERS = ("application", "transport")
+MAX_ENDPOINTS = 200
+
+
+def protocol_rows(ledger: Ledger) -> list[ProtocolRow]:
+    """Return traffic by device, layer, protocol and direction.
+
+    The transport rows of a device add up to all its frames; application rows exist only for the ten
+    application protocols.
+    """
+    packets, size = ledger.key_totals()
+    return [ProtocolRow(*row) for row in _rows(ledger, packets, size)]
+
+
+def state_rows(ledger: Ledger) -> list[StateRow]:
+    """Return the same for each state, and for what lies `between` them."""
+    if not ledger.states:
+        return []
+    out = []
+    for state in ledger.states:
+        packets, size = ledger.key_totals(ledger.cells[ledger.in_state(state)])
+        out += [StateRow(state.name, state.number, *row) for row in _rows(ledger, packets, size)]
+    packets, size = ledger.key_totals(ledger.cells[ledger.between()])
+    out += [StateRow(BETWEEN, None, *row) for row in _rows(ledger, packets, size)]
+    return out
+
+
+def _rows(
+    ledger: Ledger, packets: NDArray[np.int64], size: NDArray[np.int64]
+) -> Iterator[tuple[str, str, str, str, int, int]]:
+    tables = [
+        ledger.by_device(packets, size, protocol, len(names)).tolist()
+        for protocol, names in ((ledger.application, APPLICATIONS), (ledger.transport, TRANSPORTS))
+    ]
+    for device in range(len(ledger.roles.devices) + 1):
+        for layer, names, table in zip(LAYERS, (APPLICATIONS, TRANSPORTS), tables, strict=True):
+            for protocol, name in enumerate(names):
+                for direction, word in enumerate(DIRECTIONS):
+                    count, octets = table[device][protocol][direction]
+                    if count:
+                        yield ledger.roles.name(device), layer, name, word, count, octets
+
+
+def whole_capture(ledger: Ledger) -> dict[str, Any]:
+    """Return the totals of `analysis.json`: each frame counted once, by the port rule."""
+    packets, size = ledger.key_totals()
+    by_service = {}
+    service = ledger.keys["service"]
+    for code, name in enumerate(SERVICES):
+        chosen = service == code
+        count = int(packets[chosen].sum())
+        if count:
+            by_service[name] = {"packets": count, "bytes": int(size[chosen].sum())}
+    names = (*APPLICATIONS, "ICMP", "ICMPv6", "IGMP", "ARP", "TCP", "UDP", "other")
+    return {
+        "protocol_packets": _by_name(ledger, ledger.by_port, packets, names),
+        "protocol_bytes": _by_name(ledger, ledger.by_port, size, names),
+        "services_by_port": by_service,
+        "payload_evidence": payload_evidence(ledger, packets, size),
+    }
+
+
+def _by_name(
+    ledger: Ledger, application: NDArray[np.int64], amounts: NDArray[np.int64], names: tuple[str, ...]
+) -> dict[str, int]:
+    out = dict.fromkeys(names, 0)
+    for i, name in enumerate(APPLICATIONS):
+        out[name] = int(amounts[application == i].sum())
+    for i, name in enumerate(TRANSPORTS):
+        out[name] = int(amounts[(application < 0) & (ledger.transport == i)].sum())
+    return out
+
+
+def payload_evidence(ledger: Ledger, packets: NDArray[np.int64], size: NDArray[np.int64]) -> dict[str, Any]:
+    """Return what payloads say: totals by that rule, protocols on foreign ports, and contradictions."""
+    names = (*APPLICATIONS, "ICMP", "ICMPv6", "IGMP", "ARP", "TCP", "UDP", "other")
+    seen = {}
+    for i, text in enumerate(EVIDENCE):
+        chosen = ledger.evidence == i
+        if i and packets[chosen].sum():
+            seen[text] = {"packets": int(packets[chosen].sum()), "bytes": int(size[chosen].sum())}
+    elsewhere, against = [], []
+    differs = (ledger.evidence > 0) & (ledger.by_payload != ledger.by_port) & (packets > 0)
+    if differs.any():
+        ends = ledger.server_end()[differs]
+        unique, inverse = np.unique(ends, axis=0, return_inverse=True)
+        count = np.bincount(inverse.reshape(-1), packets[differs]).astype(int)
+        for group in np.argsort(-count, kind="stable")[:MAX_ENDPOINTS].tolist():
+            hi, lo, port, transport = unique[group].tolist()
+            key = np.flatnonzero(differs)[np.flatnonzero(inverse.reshape(-1) == group)[0]]
+            entry = {
+                "address": address_text(hi, lo),
+                "port": port,
+                "transport": TRANSPORTS[transport],
+                "port_says": SERVICES[ledger.keys["service"][key]],
+                "payload_says": EVIDENCE[ledger.evidence[key]],
+                "packets": int(count[group]),
+            }
+            (elsewhere if ledger.by_port[key] < 0 else against).append(entry)
+    return {
+        "protocol_packets": _by_name(ledger, ledger.by_payload, packets, names),
+        "protocol_bytes": _by_name(ledger, ledger.by_payload, size, names),
+        "recognised": seen,
+        "on_other_ports": elsewhere,
+        "against_the_port": against,
+    }
+
+
+ENCRYPTED_SERVICES = (f.HTTPS, f.QUIC, f.MQTTS, f.GCM, f.WEAVE)
+"""Ports whose protocols encrypt: TLS, QUIC, and Weave's own security."""
+PLAINTEXT_SERVICES = (f.HTTP, f.MQTT, f.NTP, f.SSDP, f.MDNS, f.TPLINK, f.TUYA, f.COAP)
+"""Application data in the clear; finding one's way (DHCP, DNS, ARP, ICMP, IGMP) is not counted."""
+
+
+def secrecy(ledger: Ledger) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return, per key, whether it carries encrypted and whether it carries plain application data.
+
+    Payloads decide where they are recognised, else the port.
+    """
+    said = ledger.evidence
+    service = ledger.keys["service"]
+    encrypted_words = [EVIDENCE.index("TLS"), EVIDENCE.index("QUIC")]
+    plain_words = [EVIDENCE.index(word) for word in ("HTTP", "MQTT", "NTP", "SSDP", "mDNS")]
+    silent = said == 0
+    encrypted = np.isin(said, encrypted_words) | (silent & np.isin(service, ENCRYPTED_SERVICES))
+    plain = np.isin(said, plain_words) | (silent & np.isin(service, PLAINTEXT_SERVICES))
+    return encrypted, plain

@@ -1,0 +1,168 @@
+"""What an analysis found, as typed rows, data frames and files."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from testbed.analysis import rows as r
+from testbed.errors import WorldError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pandas as pd
+
+    from testbed.analysis.ledger import Ledger
+    from testbed.analysis.run import State
+    from testbed.capture.read import Damage
+
+
+@dataclass
+class Analysis:
+    """Everything one analysis found. Each list is a CSV file of the same name."""
+
+    captures: list[str]
+    begin: str
+    """First instant that is looked at, ISO 8601 in UTC; of the run where one is given."""
+    end: str
+    duration_s: float
+    frames: int
+    bytes: int
+    rule: str
+    """By which applications are named in the tables: ``port`` or ``payload``."""
+    window_s: float
+    """Length of the windows, 900 s but for captures of centuries."""
+    protocol_packets: dict[str, int]
+    protocol_bytes: dict[str, int]
+    services_by_port: dict[str, dict[str, int]]
+    payload_evidence: dict[str, Any]
+    unplaced: dict[str, dict[str, int]]
+    """Frames that could not be read (wholly), by reason."""
+    damages: list[Damage]
+    warnings: list[str]
+    gateway: dict[str, Any]
+    states_from: str
+    """Where the states come from: run, file, capture or none."""
+    devices: list[r.DeviceRow] = field(default_factory=list)
+    protocols: list[r.ProtocolRow] = field(default_factory=list)
+    bandwidth: list[r.BandwidthRow] = field(default_factory=list)
+    spikes: list[r.SpikeRow] = field(default_factory=list)
+    periodicity: list[r.LineRow] = field(default_factory=list)
+    periods: list[r.PeriodRow] = field(default_factory=list)
+    services: list[r.ServiceRow] = field(default_factory=list)
+    places: list[r.PlaceRow] = field(default_factory=list)
+    states: list[r.StateRow] = field(default_factory=list)
+    state_services: list[r.StateServiceRow] = field(default_factory=list)
+    dependencies: list[r.DependencyRow] = field(default_factory=list)
+    found_states: list[r.FoundStateRow] = field(default_factory=list)
+    state_spans: tuple[State, ...] = ()
+    """The states that were looked at, with their times."""
+    ledger: Ledger | None = field(default=None, repr=False)
+    """The tables underneath, for further questions."""
+
+    @property
+    def damaged(self) -> bool:
+        """Whether a capture could not be read to its end."""
+        return bool(self.damages)
+
+    def table(self, name: str) -> pd.DataFrame:
+        """Return a table as a data frame with the columns of its CSV file; KeyError if there is none."""
+        import pandas as pd
+
+        row = r.TABLES[name]
+        return pd.DataFrame(getattr(self, name), columns=list(r.columns(row)))
+
+    def summary(self) -> dict[str, Any]:
+        """Return what `analysis.json` holds."""
+        return {
+            "captures": self.captures,
+            "begin": self.begin,
+            "end": self.end,
+            "duration_s": self.duration_s,
+            "frames": self.frames,
+            "bytes": self.bytes,
+            "rule": self.rule,
+            "window_s": self.window_s,
+            "protocol_packets": self.protocol_packets,
+            "protocol_bytes": self.protocol_bytes,
+            "services_by_port": self.services_by_port,
+            "payload_evidence": self.payload_evidence,
+            "unplaced": self.unplaced,
+            "damages": [damage._asdict() for damage in self.damages],
+            "warnings": self.warnings,
+            "gateway": self.gateway,
+            "states_from": self.states_from,
+            "devices": [_plain(row) for row in self.devices],
+            "periods": [_plain(row) for row in self.periods],
+            "spikes": [_plain(row) for row in self.spikes],
+            "places": [_plain(row) for row in self.places],
+            "dependencies": [_plain(row) for row in self.dependencies],
+            "found_states": [_plain(row) for row in self.found_states],
+            "state_services": [_plain(row) for row in self.state_services],
+        }
+
+    def write(self, folder: str | Path, *, parquet: bool = False) -> list[Path]:
+        """Write every table as CSV (and Parquet if wanted) and `analysis.json`; return the files."""
+        folder = Path(folder)
+        written = []
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for name, row in r.TABLES.items():
+                path = folder / f"{name}.csv"
+                path.write_text(csv_text(r.columns(row), getattr(self, name)), encoding="utf-8")
+                written.append(path)
+                if parquet:
+                    written.append(self._parquet(folder, name))
+            path = folder / "analysis.json"
+            path.write_text(json.dumps(self.summary(), indent=1) + "\n", encoding="utf-8")
+            written.append(path)
+        except OSError as error:
+            raise WorldError(f"cannot write into '{folder}': {error.strerror or error}") from error
+        return written
+
+    def _parquet(self, folder: Path, name: str) -> Path:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        row = r.TABLES[name]
+        values = list(zip(*getattr(self, name), strict=True)) or [()] * len(r.columns(row))
+        kinds = _arrow_types(row)
+        columns = [pa.array(column, kind) for column, kind in zip(values, kinds, strict=True)]
+        path = folder / f"{name}.parquet"
+        pq.write_table(pa.table(columns, names=list(r.columns(row))), path)
+        return path
+
+
+def _arrow_types(row: type) -> list[Any]:
+    import pyarrow as pa
+
+    kinds = {"str": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}
+    return [kinds[str(kind).removesuffix(" | None")] for kind in row.__annotations__.values()]
+
+
+def _plain(row: Any) -> dict[str, Any]:
+    return dict(zip(r.columns(type(row)), row, strict=True))
+
+
+def csv_text(heads: Sequence[str], table: Sequence[tuple[Any, ...]]) -> str:
+    """Return a CSV file's text; None is an empty field, a flag true or false (RFC 4180 quoting)."""
+    lines = [",".join(heads)]
+    for row in table:
+        lines.append(",".join([_field(value) for value in row]))
+    return "\n".join(lines) + "\n"
+
+
+def _field(value: Any) -> str:
+    kind = type(value)
+    if kind is str:
+        if "," in value or '"' in value or "\n" in value or "\r" in value:
+            return '"' + value.replace('"', '""') + '"'
+        return str(value)
+    if value is None:
+        return ""
+    if kind is bool:
+        return "true" if value else "false"
+    return str(value)
