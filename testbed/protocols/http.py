@@ -19,6 +19,7 @@ _REASONS = {
     405: "Method Not Allowed", 408: "Request Timeout", 429: "Too Many Requests",
     500: "Internal Server Error", 502: "Bad Gateway", 503: "Service Unavailable",
 }  # fmt: skip
+_FILLER_HEADER = b"\r\nX-Filler: "
 _WITH_BODY = ("POST", "PUT", "PATCH")
 _MOST_HEAD = 65536
 _CACHED_BYTES = 8192
@@ -166,8 +167,8 @@ def _fill_head(message: bytes, missing: int) -> bytes:
     if missing == 0:
         return message
     head, _, rest = message.partition(b"\r\n\r\n")
-    if missing >= 7:
-        return head + b"\r\nX-P: " + b"0" * (missing - 7) + b"\r\n\r\n" + rest
+    if missing >= len(_FILLER_HEADER):
+        return head + _FILLER_HEADER + b"0" * (missing - len(_FILLER_HEADER)) + b"\r\n\r\n" + rest
     at = head.find(b": ") + 1 or len(head)  # optional white space before a field value (RFC 9112 §5)
     return head[:at] + b" " * missing + head[at:] + b"\r\n\r\n" + rest
 
