@@ -30,6 +30,8 @@ _SUITES_13 = (0x1301, 0x1302, 0x1303)
 _SUITES_12 = (0xC02B, 0xC02F, 0xC02C, 0xC030, 0xCCA9, 0xCCA8, 0xC009, 0xC013, 0xC00A, 0xC014, 0x009C, 0x009D)
 _SUITES_10 = (0x002F, 0x0035, 0xC009, 0xC013, 0xC00A, 0xC014, 0x0033, 0x0039, 0x000A)
 _RENEGOTIATION_SCSV = 0x00FF
+_RANDOM_AT = 5 + 4 + 2
+"""Where the random stands in a hello: behind record header, message header and version."""
 
 _SERVER_NAME, _STATUS_REQUEST, _GROUPS, _POINT_FORMATS, _SIGNATURES, _ALPN, _SCT = 0, 5, 10, 11, 13, 16, 18
 _PADDING, _MASTER_SECRET, _TICKET, _SUPPORTED_VERSIONS, _KEY_MODES, _KEY_SHARE = 21, 23, 35, 43, 45, 51
@@ -47,14 +49,11 @@ def client_hello(hello: TlsHello, random32: bytes, session_id: bytes = b"") -> b
     version has one and it fits.
     """
     _check(hello.version, random32)
-    return _client_hello(
-        hello.version,
-        hello.sni or "",
-        hello.hello_bytes,
-        hello.resume and bool(session_id),
-        random32,
-        session_id,
-    )
+    offered = hello.resume and bool(session_id)
+    if hello.version == "1.3":  # its key share is random too
+        return _client_hello("1.3", hello.sni or "", hello.hello_bytes, offered, random32, session_id)
+    same = _client_hello(hello.version, hello.sni or "", hello.hello_bytes, offered, bytes(32), session_id)
+    return same[:_RANDOM_AT] + random32 + same[_RANDOM_AT + 32 :]
 
 
 @lru_cache(maxsize=256)
@@ -145,29 +144,25 @@ def server_flight(
     ServerHello, ChangeCipherSpec and the encrypted rest. `certificate_list` is as
     `certs.Chain.certificate_list` has it.
     """
-    _check(hello.version, random32)
-    return _server_flight(hello.version, random32, certificate_list, session_id)
-
-
-@lru_cache(maxsize=256)
-def _server_flight(version: str, random32: bytes, certificate_list: bytes, session_id: bytes) -> bytes:
-    number = _VERSIONS[min(version, "1.2")]
-    greeting = _server_hello(version, random32, session_id)
+    version, number = hello.version, _VERSIONS[min(hello.version, "1.2")]
+    _check(version, random32)
+    greeting = record(HANDSHAKE, _server_hello(version, random32, session_id), number)
     if version == "1.3":
         count = _certificates(certificate_list)
         hidden = 6 + 4 + 1 + 3 + len(certificate_list) + 2 * count + 4 + 4 + 64 + 4 + 32
-        return (
-            record(HANDSHAKE, greeting, number) + _CCS[number] + application_data(hidden, random32, version)
-        )
-    messages = [greeting, _message(11, _vector(3, certificate_list))]
+        return greeting + _CCS[number] + application_data(hidden, random32, version)
+    rest = record(HANDSHAKE, _message(14, b""), number)
     if version == "1.2":
         point = b"\x04" + shake_256(b"point" + random32).digest(64)
         signature = shake_256(b"signature" + random32).digest(64)
-        messages.append(
-            _message(12, b"\x03\x00\x17" + _vector(1, point) + b"\x08\x07" + _vector(2, signature))
-        )
-    messages.append(_message(14, b""))
-    return b"".join(record(HANDSHAKE, message, number) for message in messages)
+        exchange = b"\x03\x00\x17" + _vector(1, point) + b"\x08\x07" + _vector(2, signature)
+        rest = record(HANDSHAKE, _message(12, exchange), number) + rest
+    return greeting + _certificate_record(certificate_list, number) + rest
+
+
+@lru_cache(maxsize=256)
+def _certificate_record(certificate_list: bytes, number: int) -> bytes:
+    return record(HANDSHAKE, _message(11, _vector(3, certificate_list)), number)
 
 
 def _server_hello(version: str, random32: bytes, session_id: bytes) -> bytes:
