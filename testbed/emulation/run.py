@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Literal
 
 from testbed.emulation.loop import NS, Loop
+from testbed.emulation.programs import find_hosts, start
 from testbed.emulation.recorder import Recorder
 from testbed.emulation.world import World
 from testbed.scenario.events import EventLog
@@ -35,6 +36,7 @@ class Plan:
     seed: int
     out: Path
     clock: Clock = "virtual"
+    speed: float = 1.0
     until_s: float | None = None
     exec_: tuple[tuple[str, str], ...] = ()
     """Programs to run beside: (host, command)."""
@@ -53,12 +55,26 @@ def play(
     begin_ns = round(scenario.begin.timestamp()) * NS
     end_ns = begin_ns + timeline.end_ns
     recorder = Recorder(
-        out / "capture.pcap", out / "labels.parquet", state_spans(scenario, timeline.end_ns / NS), begin_ns, end_ns,
-        topology.router.name, topology.router.mac,
-    )  # fmt: skip
-    loop = Loop(begin_ns + timeline.begin_ns, real=plan.clock == "real")
-    world = World(loop, topology, plan.devices, timeline, sites, zone, recorder, log, begin_ns, plan.seed)
+        out / "capture.pcap",
+        out / "labels.parquet",
+        state_spans(scenario, timeline.end_ns / NS),
+        begin_ns,
+        end_ns,
+        topology.router.name,
+        topology.router.mac,
+    )
+    loop = Loop(begin_ns + timeline.begin_ns, real=plan.clock == "real", speed=plan.speed)
+    replaced = {host for host, _ in plan.exec_}
+    world = World(
+        loop, topology, plan.devices, timeline, sites, zone, recorder, log, begin_ns, plan.seed, replaced
+    )
     world.check()
+    beside = [
+        start(pid, host, command, out / f"program-{number}-{host}.log")
+        for number, (pid, host, command) in enumerate(
+            find_hosts(plan.exec_, world.host_pids, world.service_pids), 1
+        )
+    ]
     total_s = (timeline.end_ns - timeline.begin_ns) / NS
     turn = 0
 
@@ -76,6 +92,8 @@ def play(
         loop.start()
         loop.run(end_ns, should_stop)
     finally:
+        for program in beside:
+            program.terminate()
         recorder.close()
         log.close()
     complete = loop.now_ns >= end_ns

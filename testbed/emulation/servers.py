@@ -14,23 +14,29 @@ if TYPE_CHECKING:
 
     from testbed.emulation.loop import Loop, Timer
     from testbed.emulation.stations import Station
+    from testbed.emulation.tcp_timers import Connection as TcpRecord
     from testbed.emulation.tls import Certificates, TlsEnd
     from testbed.host import Service
 
 _LARGEST = 65_536
 _TLS_HANDSHAKE = b"\x16\x03"
 _CLIENT_HELLO = 1
-TCP_QUICKACK = 12
-TCP_REPAIR = 19
-SEND_PENDING_ACK = 2
+_TCP_QUICKACK = 12
+_TCP_REPAIR = 19
+_SEND_PENDING_ACK = 2
 """A value of TCP_QUICKACK that sends the delayed ACK and leaves the mode as it was."""
 
 
 def vanish(connection: socket.socket) -> None:
     """Close a connection without a word to the peer, as a kernel that gave it up does."""
     with suppress(OSError):  # no longer connected: closing says nothing either
-        connection.setsockopt(socket.IPPROTO_TCP, TCP_REPAIR, 1)
+        connection.setsockopt(socket.IPPROTO_TCP, _TCP_REPAIR, 1)
     connection.close()
+
+
+def send_pending_ack(connection: socket.socket) -> None:
+    """Make the kernel send the ACK it is delaying, if it is."""
+    connection.setsockopt(socket.IPPROTO_TCP, _TCP_QUICKACK, _SEND_PENDING_ACK)
 
 
 def reset(connection: socket.socket) -> None:
@@ -164,6 +170,7 @@ class Connection:
         self._out = b""
         self._closing = False
         self._waiting: list[Timer] = []
+        self._record: TcpRecord | None = None
         self._session: Session = port.service.session(client, self._loop.now())
         station = port.station
         if station.tcp is not None:
@@ -172,10 +179,11 @@ class Connection:
             record = station.tcp.connection(key)
             record.acknowledge = self._acknowledge
             record.given_up = self.vanish
+            self._record = record
         self._loop.watch(accepted.fileno(), self._readable)
 
     def _acknowledge(self) -> None:
-        self._socket.setsockopt(socket.IPPROTO_TCP, TCP_QUICKACK, SEND_PENDING_ACK)
+        send_pending_ack(self._socket)
         self._port.station.look()
 
     def _readable(self) -> None:
@@ -284,6 +292,8 @@ class Connection:
         self._port.station.look()
 
     def _forget(self) -> None:
+        if self._record is not None:
+            self._record.acknowledge = self._record.given_up = None
         for timer in self._waiting:
             timer.cancel()
         if self._socket.fileno() >= 0:

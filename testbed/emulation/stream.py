@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from testbed.emulation.frames import TCP
 from testbed.emulation.loop import Future
-from testbed.emulation.servers import SEND_PENDING_ACK, TCP_QUICKACK, reset, vanish
+from testbed.emulation.servers import reset, send_pending_ack, vanish
 from testbed.emulation.tls import client_end
 from testbed.host import About, CancelledError, LinkDown, NetError, NoReply, Refused, StreamLost, Unreachable
 
@@ -221,9 +221,8 @@ class EmulatedStream:
         return self._device.claim(self._behaviour, about, TCP, self._port)
 
     def _acknowledge(self) -> None:
-        if self._socket.fileno() >= 0:
-            self._socket.setsockopt(socket.IPPROTO_TCP, TCP_QUICKACK, SEND_PENDING_ACK)
-            self._device.station.look()
+        send_pending_ack(self._socket)
+        self._device.station.look()
 
     def _given_up(self) -> None:
         """The kernel would have given up: no answer to the SYN, or to data sent often enough."""
@@ -318,6 +317,8 @@ class EmulatedStream:
     def _forget(self) -> None:
         self._finished = True
         self.open = False
+        if self._record is not None:
+            self._record.acknowledge = self._record.given_up = None
         self._loop.forget(self._socket.fileno())
         self._device.streams.discard(self)
 
@@ -342,6 +343,7 @@ class Lingering:
         device.streams.add(self)
         if record is not None:
             record.given_up = self.vanish
+            record.acknowledge = self._acknowledge
         self._timer = device.loop.call_later(_LINGER_S, self.vanish)
         device.loop.watch(connection.fileno(), self._readable)
         try:
@@ -349,6 +351,10 @@ class Lingering:
         except OSError:
             self._close()
         device.station.look()
+
+    def _acknowledge(self) -> None:
+        send_pending_ack(self._socket)
+        self._device.station.look()
 
     def _readable(self) -> None:
         try:
@@ -366,6 +372,8 @@ class Lingering:
         self._device.station.look()
 
     def _leave(self) -> None:
+        if self._record is not None:
+            self._record.acknowledge = self._record.given_up = None
         self._timer.cancel()
         self._device.loop.forget(self._socket.fileno())
         self._device.streams.discard(self)

@@ -30,7 +30,7 @@ from testbed.services.datagrams import DatagramsOnly
 from testbed.services.registry import build
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping, Sequence, Set
 
     from testbed.emulation.loop import Loop
     from testbed.emulation.namespaces import Tap
@@ -65,8 +65,12 @@ class World:
         log: EventLog,
         begin_ns: int,
         seed: int,
+        replaced: Set[str] = frozenset(),
     ) -> None:
-        """Build the network; `begin_ns` is the Unix time of the capture's start."""
+        """Build the network; `begin_ns` is the Unix time of the capture's start.
+
+        A program stands in for each service that `replaced` names: it gets a host, but no service.
+        """
         self.loop, self.topology, self.timeline = loop, topology, timeline
         self._models, self._zone, self._recorder, self._log = models, zone, recorder, log
         self._begin_ns, self._seed = begin_ns, seed
@@ -80,6 +84,9 @@ class World:
         self._certificates = Certificates()
         self._names: dict[str, str] = {}
         self._internet = Internet(loop, Random(number(seed, "wan", "jitter")))
+        self._replaced = replaced
+        self.host_pids: dict[str, int] = {}
+        self.service_pids: dict[str, int] = {}
         self._build(sites)
 
     # --- building ------------------------------------------------------------------------------
@@ -87,6 +94,8 @@ class World:
     def _build(self, sites: Sequence[Place]) -> None:
         topology, nodes = self.topology, self.nodes
         pids = {name: nodes.host(name) for name in self._host_names(sites)}
+        self.host_pids = {name: pids[name] for name in (topology.router.name, *self.addresses)}
+        self.service_pids = {name: pids[f"svc-{name}"] for name in self._services(sites)}
         router_taps = (*nodes.join_lan(topology.router.name), nodes.outward(topology.router.name, WAN))
         taps = {name: nodes.join_lan(name) for name in self.addresses}
         service_taps = {name: nodes.outward(f"svc-{name}", INTERFACE) for name in self._services(sites)}
@@ -192,7 +201,7 @@ class World:
             self._internet.server(
                 site.address, Site(site.entry.name, interface, round(site.place.delay * 1e9))
             )
-            for port in site.entry.ports:
+            for port in () if site.entry.name in self._replaced else site.entry.ports:
                 self._open(station, site.entry.name, site.entry.service, site.address, port, site.service)
 
     def _open(
