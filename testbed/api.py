@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from testbed.errors import UserError
+from testbed.errors import UserError, nearest
 from testbed.models.setup import load_setup
 from testbed.models.units import spoken
 from testbed.output import new_folder, refuse_existing
@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
     from testbed.scenario.manifest import RunSummary
 
-__all__ = ["run"]
+__all__ = ["CLOCKS", "WORLDS", "run"]
+
+WORLDS = ("simulation", "emulation")
+CLOCKS = ("virtual", "real")
 
 
 def run(
@@ -28,6 +31,8 @@ def run(
     clock: str = "virtual",
     seed: int = 1,
     until_s: float | None = None,
+    speed: float = 1.0,
+    programs: Sequence[tuple[str, str]] = (),
     models: Sequence[str | Path] = (),
     force: bool = False,
     progress: Callable[[float, float], None] | None = None,
@@ -36,33 +41,52 @@ def run(
     """Play a scenario into the folder `out`, as `testbed run` does, and return what it was.
 
     `scenario` and `topology` are names or paths, `models` the user's folders, `until_s` seconds after
-    the start of the capture. `progress(done_s, total_s)` is told how far the run is; once `stop()`
+    the start of the capture. `world` is ``simulation`` or ``emulation``; the latter's `clock` is
+    ``virtual``, or ``real`` (divided by `speed`), beside which `programs` may run, as pairs (host,
+    shell command). `progress(done_s, total_s)` is told how far the run is; once `stop()`
     is true the run ends, with valid files, and the summary is not `complete`. `out` is complete or
     absent; an existing one is replaced only with `force`. Raises UserError and WorldError.
     """
-    if world == "emulation":
-        raise UserError("the emulation world is not available in this version; leave out --world emulation")
-    if world != "simulation":
-        raise UserError(f"unknown world '{world}'; valid: simulation")
-    if clock != "virtual":
-        raise UserError("the simulation has virtual time only; leave out --clock")
+    _refuse_nonsense(world, clock, speed, programs)
     refuse_existing(Path(out), force=force, mark="run.json")  # before any work is done in vain
     from testbed.services.registry import KINDS
-    from testbed.simulation.run import run_simulation
 
     setup = load_setup(scenario, topology, models, KINDS)
     if until_s is not None and not 0 < until_s <= setup.scenario.duration:
         end = spoken(setup.scenario.duration)
         raise UserError(f"--until {spoken(until_s)} is not within the scenario, which lasts {end}")
     with new_folder(out, force=force, mark="run.json") as folder:
-        summary = run_simulation(
-            setup.scenario,
-            setup.topology,
-            setup.devices,
-            seed=seed,
-            out=folder,
-            until_s=until_s,
-            progress=progress,
-            stop=stop,
-        )
+        if world == "emulation":
+            from testbed.emulation.isolate import run_emulation
+
+            kind: Literal["virtual", "real"] = "real" if clock == "real" else "virtual"
+            summary = run_emulation(
+                *setup,
+                seed=seed,
+                out=folder,
+                clock=kind,
+                speed=speed,
+                until_s=until_s,
+                progress=progress,
+                stop=stop,
+                exec_=programs,
+            )
+        else:
+            from testbed.simulation.run import run_simulation
+
+            summary = run_simulation(
+                *setup, seed=seed, out=folder, until_s=until_s, progress=progress, stop=stop
+            )
     return replace(summary, out=Path(out))
+
+
+def _refuse_nonsense(world: str, clock: str, speed: float, programs: Sequence[tuple[str, str]]) -> None:
+    """Raise UserError for wishes that no world can fulfil."""
+    if world not in WORLDS:
+        raise UserError(f"unknown world '{world}'; {nearest(world, WORLDS)}")
+    if clock not in CLOCKS:
+        raise UserError(f"unknown clock '{clock}'; {nearest(clock, CLOCKS)}")
+    if clock == "real" and world == "simulation":
+        raise UserError("--clock real needs --world emulation: the simulation has virtual time only")
+    if clock == "virtual" and (speed != 1 or programs):
+        raise UserError("--speed and --exec need --world emulation --clock real")

@@ -37,6 +37,21 @@ if TYPE_CHECKING:
     help="Clock of the emulation.",
 )
 @click.option(
+    "--speed",
+    metavar="X",
+    type=click.FloatRange(min=0, min_open=True),
+    default=1.0,
+    help="With the real clock: let X seconds of the devices' time pass in one.",
+)
+@click.option(
+    "--exec",
+    "programs",
+    metavar="HOST COMMAND",
+    type=(str, str),
+    multiple=True,
+    help="With the real clock: run a shell command in a host of the emulation. May be repeated.",
+)
+@click.option(
     "--seed",
     type=click.IntRange(min=0),
     default=1,
@@ -63,6 +78,8 @@ def command(
     topology: str | None,
     world: str,
     clock: str,
+    speed: float,
+    programs: tuple[tuple[str, str], ...],
     seed: int,
     until: float | None,
     out: Path,
@@ -75,8 +92,6 @@ def command(
     SCENARIO is a name of `testbed list scenarios`, or the path of a YAML file. Ctrl-C ends the run at
     that moment of virtual time and keeps what there is, marked as cut short.
     """
-    if clock == "real" and world != "emulation":
-        raise click.UsageError("--clock real needs --world emulation: the simulation has virtual time only")
     from testbed.api import run
 
     with _stop_on_interrupt() as stop, _progress(shown=not quiet and sys.stderr.isatty()) as progress:
@@ -86,6 +101,8 @@ def command(
             topology=topology,
             world=world,
             clock=clock,
+            speed=speed,
+            programs=programs,
             seed=seed,
             until_s=until,
             models=folders,

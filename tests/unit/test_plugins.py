@@ -82,7 +82,7 @@ def test_its_habit_is_played(plugin: Path, tmp_path: Path) -> None:
     text = (small / "topologies" / "nook.yaml").read_text().replace("model: lamp", "model: crier")
     (plugin / "nook.yaml").write_text(text)
     out = tmp_path / "run"
-    done = testbed(
+    done = call(
         plugin, "run", small / "scenarios" / "blink.yaml", "--topology", plugin / "nook.yaml", "--out", out
     )
     assert done.returncode == 0, done.stderr
