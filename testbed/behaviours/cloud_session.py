@@ -57,6 +57,8 @@ async def _session(host: Host, p: CloudSession, stream: Stream, comeback: Comeba
     for burst in p.registration if first else p.resumption:
         await exchange(host, stream, burst, p.endpoint.host, p.timeout, about)
     comeback.reached()
+    if not first:
+        board.stimulate(facts.RESUMED)
     now = host.now()
     register_due = inf
     if p.main:

@@ -27,6 +27,7 @@ CLOCK = "clock"
 LEASE = "lease"
 LINK_UP = "link_up"
 RENEWED = "renewed"
+RESUMED = "resumed"
 WAKE = "wake"
 
 

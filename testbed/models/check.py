@@ -159,6 +159,10 @@ def _scenario(
             yield problem(
                 f"lies beyond the scenario's end ({spoken(scenario.duration)})", "events", index, "at"
             )
+        if event.at < -scenario.warm_up:
+            yield problem(
+                f"lies before the warm-up begins (-{spoken(scenario.warm_up)})", "events", index, "at"
+            )
         name = getattr(event, "device", None)
         if name is not None and name not in hosts:
             yield problem(f"unknown device '{name}'; {nearest(name, hosts)}", "events", index, "device")

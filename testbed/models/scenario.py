@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field
 
 from testbed.models.base import Model, Name
 from testbed.models.topology import Impairment
-from testbed.models.units import Duration, Share, Size
+from testbed.models.units import Duration, Moment, Share, Size
 
 
 def _in_utc(when: datetime) -> datetime:
@@ -20,7 +20,7 @@ class Internet(Model):
     """The uplink is plugged or unplugged."""
 
     action: Literal["internet"]
-    at: Duration
+    at: Moment
     state: Literal["on", "off"]
     how: Literal["auto", "silent", "known"] = "auto"
     """How the router fails: `silent` forwards into the void, `known` answers that there is no
@@ -32,7 +32,7 @@ class RouterPower(Model):
     """The router is switched."""
 
     action: Literal["router"]
-    at: Duration
+    at: Moment
     state: Literal["on", "off"]
 
 
@@ -40,7 +40,7 @@ class DevicePower(Model):
     """A device is switched on, off, or off and on again."""
 
     action: Literal["device"]
-    at: Duration
+    at: Moment
     device: Name
     state: Literal["on", "off", "restart"]
     off_for: Duration = "10s"
@@ -50,7 +50,7 @@ class ServiceDown(Model):
     """A service of the fake Internet, or a DNS name, stops answering for a while."""
 
     action: Literal["service_down"]
-    at: Duration
+    at: Moment
     duration: Duration = Field(gt=0)
     service: Name | None = None
     """Name of a service in the topology, or `dns`/`ntp` for all of that kind."""
@@ -63,7 +63,7 @@ class Impair(Model):
     """Delay, loss or a rate limit on the WAN, or on one device's access link, for a while."""
 
     action: Literal["impair"]
-    at: Duration
+    at: Moment
     duration: Duration = Field(gt=0)
     device: Name | None = None
     """Null is the WAN."""
@@ -74,7 +74,7 @@ class Habits(Model):
     """The device's own failure: protocols that it stops using (the D-Link's two-stage death)."""
 
     action: Literal["fail"]
-    at: Duration
+    at: Moment
     device: Name
     habits: tuple[Name, ...] = ()
     """Names of the habits that stop; empty stops them all."""
@@ -84,7 +84,7 @@ class Stimulus(Model):
     """Something happens to a device from outside the network."""
 
     action: Literal["stimulus"]
-    at: Duration
+    at: Moment
     device: Name
     kind: Literal["used", "motion", "firmware", "join"]
     """Someone uses it, it sees motion, its vendor releases a firmware, an operator joins it to
@@ -116,7 +116,7 @@ class State(Model):
 
 
 class Scenario(Model):
-    """What happens, and when. All times count from the start of the capture."""
+    """What happens, and when. All times count from the start of the capture; events may lie before it."""
 
     name: Name
     title: str

@@ -45,7 +45,9 @@ def parse_duration(text: Any) -> float:
 
 
 def spoken(seconds: float) -> str:
-    """Return a duration as one writes it in YAML: ``1h30m``, ``250ms``, ``7d``."""
+    """Return a duration as one writes it in YAML: ``1h30m``, ``250ms``, ``7d``, ``-90m``."""
+    if seconds < 0:
+        return "-" + spoken(-seconds)
     if 0 < seconds < 1 or (seconds < 60 and seconds != round(seconds)):
         return f"{seconds * 1000:g}ms" if seconds < 1 else f"{seconds:g}s"
     left = round(seconds)
@@ -55,6 +57,13 @@ def spoken(seconds: float) -> str:
         if count:
             parts.append(f"{count}{unit}")
     return "".join(parts) or "0s"
+
+
+def parse_moment(text: Any) -> float:
+    """Return seconds for a duration, or for one with a minus sign: ``-90m``."""
+    if isinstance(text, str) and text.lstrip().startswith("-"):
+        return -parse_duration(text.lstrip()[1:])
+    return parse_duration(text)
 
 
 def parse_size(text: Any) -> int:
@@ -88,6 +97,8 @@ _RATE = r"^\s*\d+(\.\d+)?\s*(k|M|G)?bit/s$"
 
 Duration = Annotated[float, BeforeValidator(parse_duration), _schema(_DURATION, "6h")]
 """Seconds; in YAML a string with units."""
+Moment = Annotated[float, BeforeValidator(parse_moment), _schema(_DURATION.replace("^", "^-?", 1), "6h")]
+"""Seconds from the start of the capture; ``-1h`` is an hour before it, in the warm-up."""
 Size = Annotated[int, BeforeValidator(parse_size), _schema(_SIZE, "1.5MB")]
 """Bytes; in YAML a string with units."""
 Rate = Annotated[float, BeforeValidator(parse_rate), _schema(_RATE, "10Mbit/s", zero=False)]
@@ -106,7 +117,7 @@ def as_written(value: Any, annotation: Any) -> str:
     """Return a validated value as one would write it in YAML, given its field's annotation or metadata."""
     parsers = _parsers(annotation)
     if isinstance(value, int | float) and not isinstance(value, bool):
-        if parse_duration in parsers:
+        if parse_duration in parsers or parse_moment in parsers:
             return spoken(value) if value else "0s"
         if parse_size in parsers:
             return _in_units(value, {unit: _BYTES[unit] for unit in ("GB", "MB", "kB", "B")})
@@ -137,6 +148,7 @@ def _parsers(annotation: Any) -> set[Any]:
 
 _QUANTITIES: dict[Any, str] = {
     parse_duration: "duration",
+    parse_moment: "duration",
     parse_size: "size",
     parse_rate: "rate",
     parse_share: "share",

@@ -50,7 +50,8 @@ class Scheduled(Habit):
     """Each time of the day is put off by a uniform draw of 0 to this."""
     on: Name | None = None
     """A stimulus that causes a round at once: ``used``, ``motion``, ``renewed`` (the DHCP lease
-    was), ``registered`` (the main session registered), or what another habit announces."""
+    was), ``registered`` (the main session registered), ``resumed`` (a session replaced a lost one), or
+    what another habit tells."""
     count: int | None = Field(None, ge=1)
     """Stop after this many rounds since the boot; null goes on."""
 
