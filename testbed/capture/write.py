@@ -47,6 +47,8 @@ class Label(NamedTuple):
     protocol: str
     attempt: int
     service: str
+    why: str = ""
+    """The rule that caused the attempt (in the event log only)."""
 
 
 class StateSpan(NamedTuple):

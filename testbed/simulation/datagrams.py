@@ -132,13 +132,12 @@ def request(
     server = network.find(node, address)
     label = network.label(node.name, behaviour, about)
     at = now + neighbours.keep(network, node, now)
-    first = len(network.tape.datagrams)
     way = _Way(network, node, sport)
     lost, extra = conditions.lan_loss(node, at) if conditions.disturbed else (False, 0)
     seen = at + node.lan_ns + extra
     deadline = now + timeout_ns
     if lost or not network.alive(node, seen):
-        return network.silence(node, deadline, first, label)
+        return network.silence(node, deadline, label)
     me = Station(node.mac_int, node.ip, sport)
     peer_mac = server.mac_int if server is not None and server.mac_int else network.router.mac
     peer = Station(peer_mac, ip_number(address), port)
@@ -152,8 +151,8 @@ def request(
         network.unreachable(node, when, label, quoted, code, server if code == PORT_UNREACHABLE else None)
         failure = Refused if code == PORT_UNREACHABLE else Unreachable
         if when + node.lan_ns <= deadline and when + node.lan_ns < node.link_until:
-            return Exchanged(when + node.lan_ns, failure, b"", first, label, exchange)
-        return network.silence(node, deadline, first, label)
+            return Exchanged(when + node.lan_ns, failure, b"", label, exchange)
+        return network.silence(node, deadline, label)
     end, result = deadline + 1, b""
     for leaves, answer in answers:
         lost, extra = conditions.lan_loss(node, leaves) if conditions.disturbed else (False, 0)
@@ -166,8 +165,8 @@ def request(
         if not lost and arrives < end:
             end, result = arrives, answer
     if end > deadline or end >= node.link_until:
-        return network.silence(node, deadline, first, label)
-    return Exchanged(end, None, result, first, label, exchange)
+        return network.silence(node, deadline, label)
+    return Exchanged(end, None, result, label, exchange)
 
 
 def send(
@@ -180,34 +179,36 @@ def send(
     about: About,
     source_port: int | None,
     ttl: int,
-) -> bool:
-    """Send a datagram that nobody answers; tell whether it went out."""
+) -> int | None:
+    """Send a datagram that nobody answers; return its label, None if it did not go out."""
     if node.lease is None or node.link == "down":
-        return False
+        return None
     node.exchanges += 1
+    label = network.label(node.name, behaviour, about)
     seen = network.env.now + node.lan_ns
     if network.seen(node, seen):
         ip = ip_number(address)
         me = network.me(node, source_port or node.port())
         to = Station(group_mac(ip) if is_group(ip) else network.router.mac, ip, port)
-        label = network.label(node.name, behaviour, about)
         network.record(seen, label, node.exchanges, 0, me, to, t.meta(t.UDP, ttl, t.DONT_FRAGMENT), data)
-    return True
+    return label
 
 
-def igmp(network: Network, node: Node, behaviour: str, group: str, message: bytes, about: About) -> bool:
-    """Send an IGMP message (IP TTL 1, router alert); tell whether it went out."""
+def igmp(
+    network: Network, node: Node, behaviour: str, group: str, message: bytes, about: About
+) -> int | None:
+    """Send an IGMP message (IP TTL 1, router alert); return its label, None if it did not go out."""
     if node.lease is None or node.link == "down":
-        return False
+        return None
     node.exchanges += 1
+    label = network.label(node.name, behaviour, about)
     seen = network.env.now + node.lan_ns
     if network.seen(node, seen):
         ip = ip_number(group)
         meta = t.meta(t.IGMP, 1, t.DONT_FRAGMENT | t.ROUTER_ALERT)
-        label = network.label(node.name, behaviour, about)
         to = Station(group_mac(ip), ip)
         network.record(seen, label, node.exchanges, 0, network.me(node), to, meta, message)
-    return True
+    return label
 
 
 def lease(
@@ -225,12 +226,11 @@ def lease(
     now = network.env.now
     node.exchanges += 1
     exchange = node.exchanges
-    first = len(network.tape.datagrams)
     label = network.label(node.name, behaviour, about)
     server = network.router_server if node.link == "home" else network.elsewhere
     seen, deadline = now + node.lan_ns, now + timeout_ns
     if server is None or not network.alive(node, seen):
-        return network.silence(node, deadline, first, label)
+        return network.silence(node, deadline, label)
     unicast = server_address is not None and node.lease is not None
     me = Station(node.mac_int, node.ip if unicast else 0, DHCP_CLIENT_PORT)
     here = network.station(server, DHCP_SERVER_PORT)
@@ -252,5 +252,5 @@ def lease(
         if leaves + node.lan_ns < end:
             end, result = leaves + node.lan_ns, reply.data
     if end > deadline or end >= node.link_until:
-        return network.silence(node, deadline, first, label)
-    return Exchanged(end, None, result, first, label, exchange)
+        return network.silence(node, deadline, label)
+    return Exchanged(end, None, result, label, exchange)

@@ -27,7 +27,6 @@ class Echoed(NamedTuple):
 
     end: int
     answered: int
-    first: int
     label: int
     exchange: int
 
@@ -53,7 +52,6 @@ def ping(
     node.ping_id = node.ping_id % 0xFFFF + 1
     server = network.find(node, address)
     start = now + neighbours.keep(network, node, now)
-    first = len(network.tape.datagrams)
     label = network.label(node.name, behaviour, about)
     jitter = network.conditions.jitter_ns(node)
     me = network.me(node)
@@ -82,7 +80,7 @@ def ping(
             end = max(end, arrives)
         else:
             end = max(end, sent + timeout_ns)
-    return Echoed(end, answered, first, label, exchange)
+    return Echoed(end, answered, label, exchange)
 
 
 def _answered(

@@ -130,7 +130,7 @@ class SimHost:
         exchanged = datagrams.lease(
             self.network, self.node, self.behaviour, message, server, timeout_ns, about
         )
-        return await self._finish(exchanged, about)
+        return await self._finish(exchanged)
 
     async def udp_request(
         self,
@@ -146,19 +146,19 @@ class SimHost:
         exchanged = datagrams.request(
             self.network, self.node, self.behaviour, address, port, data, timeout_ns, about, source_port
         )
-        return await self._finish(exchanged, about)
+        return await self._finish(exchanged)
 
-    async def _finish(self, exchanged: Exchanged, about: About) -> bytes:
-        network, node, env = self.network, self.node, self.env
-        end, failure, answer, _, _, exchange = exchanged
+    async def _finish(self, exchanged: Exchanged) -> bytes:
+        network, env = self.network, self.env
+        end, failure, answer, label, exchange = exchanged
         try:
             await pause(env, end - env.now)
         except CancelledError:
-            network.cut(exchanged, env.now)
-            network.log.exchange(env.now, node.name, self.behaviour, about, exchange, Outcome.CANCELLED)
+            network.tape.cut_datagrams(label, exchange, env.now)
+            network.log.exchange(env.now, label, exchange, Outcome.CANCELLED)
             raise
         outcome = failure.outcome if failure else Outcome.OK
-        network.log.exchange(end, node.name, self.behaviour, about, exchange, outcome)
+        network.log.exchange(end, label, exchange, outcome)
         if failure is not None:
             raise failure
         return answer
@@ -173,15 +173,14 @@ class SimHost:
         ttl: int = 64,
     ) -> None:
         """Send a datagram that nobody answers."""
-        node = self.node
-        if datagrams.send(self.network, node, self.behaviour, address, port, data, about, source_port, ttl):
-            self._sent(about)
-
-    def _sent(self, about: About) -> None:
-        node = self.node
-        self.network.log.exchange(
-            self.env.now, node.name, self.behaviour, about, node.exchanges, Outcome.SENT
+        label = datagrams.send(
+            self.network, self.node, self.behaviour, address, port, data, about, source_port, ttl
         )
+        self._sent(label)
+
+    def _sent(self, label: int | None) -> None:
+        if label is not None:
+            self.network.log.exchange(self.env.now, label, self.node.exchanges, Outcome.SENT)
 
     async def ping(self, address: str, count: int, interval_s: float, timeout_s: float, about: About) -> int:
         """Send echo requests; return how many were answered."""
@@ -192,23 +191,20 @@ class SimHost:
         try:
             await pause(env, end - env.now)
         except CancelledError:
-            network.cut(echoed, env.now)
-            network.log.exchange(
-                env.now, node.name, self.behaviour, about, echoed.exchange, Outcome.CANCELLED
-            )
+            network.tape.cut_datagrams(echoed.label, echoed.exchange, env.now)
+            network.log.exchange(env.now, echoed.label, echoed.exchange, Outcome.CANCELLED)
             raise
         outcome = Outcome.OK if echoed.answered else NoReply.outcome
         if end < echoed.end:
             outcome = LinkDown.outcome
-        network.log.exchange(end, node.name, self.behaviour, about, echoed.exchange, outcome)
+        network.log.exchange(end, echoed.label, echoed.exchange, outcome)
         if end < echoed.end:
             raise LinkDown
         return echoed.answered
 
     def igmp_send(self, group: str, message: bytes, about: About) -> None:
         """Send an IGMP message."""
-        if datagrams.igmp(self.network, self.node, self.behaviour, group, message, about):
-            self._sent(about)
+        self._sent(datagrams.igmp(self.network, self.node, self.behaviour, group, message, about))
 
     async def igmp_query(self) -> bytes:
         """Wait for the next IGMP query."""

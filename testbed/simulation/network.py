@@ -23,9 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from testbed.models import Topology
-    from testbed.scenario.events import EventLog
     from testbed.simulation.conditions import Conditions, Server
-    from testbed.simulation.echo import Echoed
+    from testbed.simulation.journal import Journal
     from testbed.simulation.plans import Stack
     from testbed.simulation.streams import Library
     from testbed.simulation.waiting import Clock
@@ -49,8 +48,6 @@ class Exchanged(NamedTuple):
     end: int
     failure: type[NetError] | None
     answer: bytes
-    first: int
-    """Index of its first datagram on the tape."""
     label: int
     exchange: int
 
@@ -66,7 +63,7 @@ class Network:
         topology: Topology,
         conditions: Conditions,
         servers: Mapping[str, Server],
-        log: EventLog,
+        log: Journal,
         begin_s: float,
         server_stack: Stack,
         seed: int,
@@ -79,7 +76,7 @@ class Network:
         self.pool = Random(number(seed, "ciphertext")).randbytes(POOL_BYTES)
         """What encrypted records are filled with."""
         self.labels: list[Label] = []
-        self._label_index: dict[tuple[str, str, str, int, str], int] = {}
+        self._label_index: dict[tuple[str, str, About], int] = {}
         router = topology.router
         self.router_name = router.name
         self.router = Station(mac_number(router.mac), ip_number(str(router.address)))
@@ -96,11 +93,12 @@ class Network:
 
     def label(self, device: str, behaviour: str, about: About) -> int:
         """Return the number of a label."""
-        key = (device, behaviour, about[0], about[2], about[1])
+        key = (device, behaviour, about)
         index = self._label_index.get(key)
         if index is None:
             index = self._label_index[key] = len(self.labels)
-            self.labels.append(Label(*key))
+            protocol, service, attempt, why = about
+            self.labels.append(Label(device, behaviour, protocol, attempt, service, why))
         return index
 
     def me(self, node: Node, port: int = 0) -> Station:
@@ -150,22 +148,18 @@ class Network:
         if at < 0:
             return
         tape = self.tape
-        row = [at, NEVER, label, exchange, received, source[0], destination[0], source[1], destination[1]]
-        row += (source[2], destination[2], meta, ident, len(tape.arena), len(data))
+        offset = len(tape.arena)
         tape.arena += data
-        tape.datagrams.append(row)
+        tape.datagram(
+            at, NEVER, label, exchange, received, source[0], destination[0], source[1], destination[1],
+            source[2], destination[2], meta, ident, offset, len(data),
+        )  # fmt: skip
 
-    def cut(self, exchanged: Exchanged | Echoed, now: int) -> None:
-        """Take back the datagrams of an exchange that would be captured after `now`."""
-        for row in self.tape.datagrams[exchanged.first :]:
-            if row[t.D_AT] > now and row[t.D_LABEL] == exchanged.label:
-                row[t.D_CUT] = now
-
-    def silence(self, node: Node, deadline: int, first: int, label: int) -> Exchanged:
+    def silence(self, node: Node, deadline: int, label: int) -> Exchanged:
         """Return the end of an exchange that nothing answers."""
         if node.link_until <= deadline:
-            return Exchanged(node.link_until, LinkDown, b"", first, label, node.exchanges)
-        return Exchanged(deadline, NoReply, b"", first, label, node.exchanges)
+            return Exchanged(node.link_until, LinkDown, b"", label, node.exchanges)
+        return Exchanged(deadline, NoReply, b"", label, node.exchanges)
 
     def unreachable(
         self, node: Node, when: int, label: int, quoted: bytes, code: int, peer: Server | None

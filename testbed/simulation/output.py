@@ -1,4 +1,4 @@
-"""Writes a run's capture and labels while it is simulated, in a process of its own.
+"""Writes a run's capture, labels and event log while it is simulated, in a process of its own.
 
 The process renders frames and writes files on the second core; the simulation sends it batches of
 records through a pipe, which also bounds how far it can run ahead.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import signal
 import sys
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from testbed.errors import WorldError
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from testbed.capture.write import Label, StateSpan
+    from testbed.simulation.journal import Pages
     from testbed.simulation.tape import Batch
 
 
@@ -36,18 +37,18 @@ class Output:
 
     def __init__(self, folder: Path, begin: datetime, states: Sequence[StateSpan]) -> None:
         # A forked process starts at once with what is loaded; elsewhere than on Linux forking is unsafe.
-        context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+        context: Any = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
         self._pipe, theirs = context.Pipe()
-        arguments = (theirs, self._pipe, folder, round(begin.timestamp()), tuple(states))
+        arguments = (theirs, self._pipe, folder, begin, tuple(states))
         self._process = context.Process(target=_write, args=arguments, name="render", daemon=True)
         self._process.start()
         theirs.close()
         self._sent_labels = 0
 
-    def put(self, batch: Batch, labels: Sequence[Label]) -> None:
+    def put(self, batch: Batch, labels: Sequence[Label], pages: Pages) -> None:
         """Hand over a batch; waits while the writer is behind. Raises WorldError if it failed."""
         try:
-            self._pipe.send((batch, tuple(labels[self._sent_labels :])))
+            self._pipe.send((batch, tuple(labels[self._sent_labels :]), pages))
         except (BrokenPipeError, ConnectionError):
             self._fail()
         self._sent_labels = len(labels)
@@ -76,7 +77,7 @@ class Output:
 
 
 def _write(
-    pipe: Connection, parents: Connection, folder: Path, begin_s: int, states: tuple[StateSpan, ...]
+    pipe: Connection, parents: Connection, folder: Path, begin: datetime, states: tuple[StateSpan, ...]
 ) -> None:
     """Be the writing process: batches in, files out, until told to stop."""
     parents.close()  # else the end of the parent would never be seen here
@@ -85,8 +86,12 @@ def _write(
         import numpy as np
 
         from testbed.capture.write import LabelWriter, PcapWriter
+        from testbed.scenario.events import EventLog
+        from testbed.simulation import journal
         from testbed.simulation.render import render
 
+        begin_s = round(begin.timestamp())
+        log = EventLog(folder / "events.jsonl", begin)
         labels: list[Label] = []
         frames_total = bytes_total = 0
         per_device: dict[str, tuple[int, int]] = {}
@@ -95,8 +100,9 @@ def _write(
             LabelWriter(folder / "labels.parquet", states) as rows,
         ):
             while (item := pipe.recv()) is not None:
-                batch, fresh = item
+                batch, fresh, pages = item
                 labels += fresh
+                journal.write(pages, labels, log)
                 frames = render(batch, begin_s * 1_000_000)
                 if not len(frames.label):
                     continue
@@ -111,6 +117,7 @@ def _write(
                     if count:
                         old = per_device.get(label.device, (0, 0))
                         per_device[label.device] = (old[0] + count, old[1] + int(size))
+        log.close()
         pipe.send(Written(frames_total, bytes_total, per_device))
     except EOFError:
         return

@@ -7,10 +7,10 @@ import time
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from testbed.scenario.events import EventLog
 from testbed.scenario.internet import build_internet, write_places
 from testbed.scenario.manifest import RunSummary, state_spans, write_manifest
 from testbed.scenario.timeline import compile_timeline
+from testbed.simulation.journal import Journal
 from testbed.simulation.output import Output
 from testbed.simulation.world import World
 
@@ -48,7 +48,7 @@ def run_simulation(
     began = time.monotonic()
     timeline = compile_timeline(scenario, topology, devices, seed, until_s)
     sites, zone = build_internet(topology)
-    log = EventLog(out / "events.jsonl", scenario.begin)
+    log = Journal()
     world = World(topology, devices, timeline, sites, zone, log, scenario.begin, seed)
     output = Output(out, scenario.begin, state_spans(scenario, timeline.end_ns / 1e9))
     tape, network, env = world.network.tape, world.network, world.env
@@ -61,21 +61,19 @@ def run_simulation(
         world.start()
         while env.now < timeline.end_ns:
             env.run(until=min(timeline.end_ns, env.now + SLICE_NS))
-            if len(tape.datagrams) + len(tape.plans) >= BATCH_RECORDS or len(tape.arena) >= BATCH_BYTES:
-                output.put(tape.take(env.now - 1), network.labels)
-                log.flush()
+            if len(tape) >= BATCH_RECORDS or len(tape.arena) >= BATCH_BYTES:
+                output.put(tape.take(env.now - 1), network.labels, log.take())
             if progress is not None:
                 progress((env.now - timeline.begin_ns) / 1e9, total_s)
             if stop is not None and stop() and env.now < timeline.end_ns:
                 complete = False
                 break
-        output.put(tape.take(env.now - 1), network.labels)
+        output.put(tape.take(env.now - 1), network.labels, log.take())
         written = output.close()
     except BaseException:
         output.abandon()
         raise
     finally:
-        log.close()
         if collecting:
             gc.enable()
     ended_s = max(0, env.now) / 1e9

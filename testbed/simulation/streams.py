@@ -17,6 +17,7 @@ from testbed.host import (
     LinkDown,
     NetError,
     NoReply,
+    Outcome,
     Refused,
     StreamLost,
     TlsHello,
@@ -66,8 +67,8 @@ class Course(NamedTuple):
     played: Played
     failure: type[NetError] | None
     done: int
-    row: list[int] | None
-    """The record on the tape, None if nobody sees it."""
+    row: int | None
+    """Number of the record on the tape, None if nobody sees it."""
 
 
 class Library:
@@ -133,7 +134,7 @@ class SimStream:
         self.quiet = 0
         """When nothing of the connection is under way any more."""
         self.lost_at = NEVER
-        self.row: list[int] | None = None
+        self.row: int | None = None
         lan = node.lan_ns + (self.server.station.lan_ns if self.server.station else 0)
         self.lan = lan
         self.wan = (
@@ -201,7 +202,7 @@ class SimStream:
         self._adopt(course)
         if not course.played.acknowledged:
             self.lost_at = course.start + course.played.quiet
-        self.network.log.exchange(now, self.node.name, self.behaviour, about, exchange, "ok")
+        self.network.log.exchange(now, label, exchange, Outcome.OK)
 
     async def idle(self, duration_s: float, about: About) -> None:
         """Stay connected (see `testbed.host.Stream.idle`)."""
@@ -321,17 +322,15 @@ class SimStream:
             failure, done = LinkDown, node.link_until
         self._adopt(course)
         if course.row is not None and failure is not None:
-            course.row[t.P_CUT] = min(course.row[t.P_CUT], done)
+            network.tape.cut_plan(course.row, done)
         try:
             await pause(env, done - env.now)
         except CancelledError:
             if course.row is not None:
-                course.row[t.P_CUT] = min(course.row[t.P_CUT], env.now)
-            network.log.exchange(env.now, node.name, self.behaviour, about, exchange, "cancelled")
+                network.tape.cut_plan(course.row, env.now)
+            network.log.exchange(env.now, label, exchange, Outcome.CANCELLED)
             raise
-        network.log.exchange(
-            done, node.name, self.behaviour, about, exchange, failure.outcome if failure else "ok"
-        )
+        network.log.exchange(done, label, exchange, failure.outcome if failure else Outcome.OK)
         if failure is not None:
             if failure is StreamLost or failure is LinkDown:
                 self._break(env.now)
@@ -396,23 +395,26 @@ class SimStream:
 
     def _record(
         self, script: int, start: int, up: bytes, down: bytes, label: int, exchange: int, span: int
-    ) -> list[int] | None:
+    ) -> int | None:
         node, server, tape = self.node, self.server, self.network.tape
         if node.link != "home" or start + span < 0:
             return None
-        row = [start, NEVER, NEVER, label, exchange, script]
-        row += (node.mac_int, server.mac_int or self.network.router.mac, node.ip, server.ip)
-        row += (self.local_port, self.port, node.model.ttl | server.ttl << 8, *self.seqs, *self.ipids)
-        row += (tape.payload(up), tape.payload(down), len(up), len(down))
-        row += (*self.stamps, self.echoes[SERVER], self.echoes[CLIENT])
-        tape.plans.append(row)
-        return row
+        up_at = len(tape.arena)
+        tape.arena += up
+        down_at = up_at + len(up)
+        tape.arena += down
+        return tape.plan(
+            start, NEVER, NEVER, label, exchange, script, node.mac_int,
+            server.mac_int or self.network.router.mac, node.ip, server.ip, self.local_port, self.port,
+            node.model.ttl | server.ttl << 8, *self.seqs, *self.ipids, up_at, down_at, len(up), len(down),
+            *self.stamps, self.echoes[SERVER], self.echoes[CLIENT],
+        )  # fmt: skip
 
     def _adopt(self, course: Course) -> None:
         """Move the connection's counters past a plan; its delayed ACK yields to the next words."""
         played = course.played
         if self.row is not None:
-            self.row[t.P_ACK_CUT] = min(self.row[t.P_ACK_CUT], course.start)
+            self.network.tape.cut_plan(self.row, course.start, t.P_ACK_CUT)
         self.row = course.row
         for side in (CLIENT, SERVER):
             self.seqs[side] = (self.seqs[side] + played.advance[side]) & 0xFFFFFFFF
@@ -440,7 +442,7 @@ class SimStream:
             )
             row = self._record(script.number, at, b"", b"", label, exchange, script.span)
             if row is not None:
-                row[t.P_CUT] = min(row[t.P_CUT], self.node.link_until)
+                network.tape.cut_plan(row, self.node.link_until)
             self._adopt(Course(at, script.played, None, at, row))
             missed = 0 if answered else missed + 1
             if missed >= KEEPALIVE_PROBES:
@@ -451,18 +453,18 @@ class SimStream:
     def _reset(self, now: int) -> None:
         node = self.node
         if self.row is not None:
-            self.row[t.P_CUT] = min(self.row[t.P_CUT], now)
+            self.network.tape.cut_plan(self.row, now)
         if node.link != "down" and node.lease is not None:
             exchange, label = self._exchange(About(*self.about[:2], why="abort"))
             script = self.network.library.kept(("reset", self.lan), node.stack, reset(self.lan))
             row = self._record(script.number, now, b"", b"", label, exchange, self.lan)
             if row is not None and now + self.lan >= node.link_until:
-                row[t.P_CUT] = now
+                self.network.tape.cut_plan(row, now)
         self._gone()
 
     def _break(self, now: int) -> None:
         if self.row is not None:
-            self.row[t.P_CUT] = min(self.row[t.P_CUT], now)
+            self.network.tape.cut_plan(self.row, now)
         self._gone()
 
     def _gone(self) -> None:

@@ -11,6 +11,7 @@ Rules of this file:
 
 from __future__ import annotations
 
+from struct import Struct
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -78,22 +79,63 @@ class Batch(NamedTuple):
     option_starts: NDArray[np.int64]
 
 
+_DATAGRAM = Struct(f"{DATAGRAM_COLUMNS}q")
+_PLAN = Struct(f"{PLAN_COLUMNS}q")
+_NUMBER = Struct("q")
+
+
 class Tape:
-    """The records of a run not yet rendered."""
+    """The records of a run not yet rendered, packed as they come."""
 
     def __init__(self) -> None:
-        self.datagrams: list[list[int]] = []
-        self.plans: list[list[int]] = []
         self.arena = bytearray()
         self.rendered = -1
         self.generation = 0
-        """Counts how often scripts were dropped: indices of an earlier generation are void."""
+        """Counts how often scripts were dropped: numbers of an earlier generation are void."""
+        self._datagrams = bytearray()
+        self._plans = bytearray()
+        self._next_plan = 0
+        self._first_new_plan = 0
+        self._kept_plans: dict[int, int] = {}
+        """Plans that reach into this batch from the one before: number -> place."""
         self._script_rows: list[tuple[int, ...]] = []
         self._script_starts: list[int] = [0]
         self._options = bytearray(b"\0" * 12)
         self._option_starts: list[int] = [0, 0]
         self._option_index: dict[bytes, int] = {}
         self._frozen: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None
+
+    def __len__(self) -> int:
+        return len(self._datagrams) // _DATAGRAM.size + len(self._plans) // _PLAN.size
+
+    def datagram(self, *columns: int) -> None:
+        """Add a datagram record (the `D_` columns)."""
+        self._datagrams += _DATAGRAM.pack(*columns)
+
+    def plan(self, *columns: int) -> int:
+        """Add a plan record (the `P_` columns); return its number."""
+        self._plans += _PLAN.pack(*columns)
+        self._next_plan += 1
+        return self._next_plan - 1
+
+    def cut_datagrams(self, label: int, exchange: int, now: int) -> None:
+        """Take back the frames of an exchange that would be captured after `now`."""
+        data = self._datagrams
+        for place in range(len(data) // _DATAGRAM.size - 1, -1, -1):
+            row = _DATAGRAM.unpack_from(data, place * _DATAGRAM.size)
+            if row[D_LABEL] == label and row[D_EXCHANGE] == exchange and row[D_AT] > now:
+                _NUMBER.pack_into(data, place * _DATAGRAM.size + 8 * D_CUT, now)
+
+    def cut_plan(self, number: int, now: int, column: int = P_CUT) -> None:
+        """End a plan early: its frames after `now` were never sent (with `P_ACK_CUT`: its delayed ACKs)."""
+        place = self._kept_plans.get(number)
+        if place is None:
+            if number < self._first_new_plan:
+                return  # rendered as a whole
+            place = number - self._first_new_plan + len(self._kept_plans)
+        at = place * _PLAN.size + 8 * column
+        if _NUMBER.unpack_from(self._plans, at)[0] > now:
+            _NUMBER.pack_into(self._plans, at, now)
 
     def script(self, played: Played, client: Stack, server: Stack) -> Script:
         """Keep a played plan."""
@@ -158,50 +200,69 @@ class Tape:
 
     def take(self, until: int) -> Batch:
         """Return everything up to `until` for rendering, and keep what reaches beyond it."""
-        datagrams = np.array(self.datagrams, np.int64).reshape(-1, DATAGRAM_COLUMNS)
-        plans = np.array(self.plans, np.int64).reshape(-1, PLAN_COLUMNS)
+        datagrams = np.frombuffer(bytes(self._datagrams), np.int64).reshape(-1, DATAGRAM_COLUMNS)
+        plans = np.frombuffer(bytes(self._plans), np.int64).reshape(-1, PLAN_COLUMNS)
         if self._frozen is None:
             self._frozen = (
                 np.array(self._script_rows, np.int64).reshape(-1, SCRIPT_COLUMNS),
                 np.array(self._script_starts, np.int64),
             )
         rows, starts = self._frozen
+        arena = bytes(self.arena)
         batch = Batch(
-            self.rendered, until, datagrams, plans, bytes(self.arena), rows, starts,
-            bytes(self._options), np.array(self._option_starts, np.int64),
-        )  # fmt: skip
+            self.rendered,
+            until,
+            datagrams,
+            plans,
+            arena,
+            rows,
+            starts,
+            bytes(self._options),
+            np.array(self._option_starts, np.int64),
+        )
         self.rendered = until
-        arena = self.arena
         self.arena = bytearray()
-        kept = [row for row in self.datagrams if row[D_AT] > until]
-        for row in kept:
+        self._datagrams = bytearray()
+        for row in datagrams[datagrams[:, D_AT] > until].tolist():
             row[D_OFFSET] = self.payload(arena[row[D_OFFSET] : row[D_OFFSET] + row[D_LENGTH]])
-        self.datagrams = kept
-        spans = np.zeros(len(starts) - 1, np.int64)
-        lengths = np.diff(starts)
-        if len(rows):
-            filled = lengths > 0
-            spans[filled] = np.maximum.reduceat(rows[:, S_AT], starts[:-1][filled])
-        keep = np.flatnonzero(plans[:, P_AT] + spans[plans[:, P_SCRIPT]] > until) if len(plans) else ()
-        plans_kept = []
-        for index in keep:
-            row = self.plans[index]
-            if row[P_CUT] <= until:
-                continue
-            row[P_UP] = self.payload(arena[row[P_UP] : row[P_UP] + row[P_UP_LENGTH]])
-            row[P_DOWN] = self.payload(arena[row[P_DOWN] : row[P_DOWN] + row[P_DOWN_LENGTH]])
-            plans_kept.append(row)
-        self.plans = plans_kept
+            self.datagram(*row)
+        self._keep_plans(plans, rows, starts, arena, until)
         if len(rows) > SCRIPT_ROWS:
             self._drop_scripts(rows, starts)
         return batch
+
+    def _keep_plans(
+        self,
+        plans: NDArray[np.int64],
+        rows: NDArray[np.int64],
+        starts: NDArray[np.int64],
+        arena: bytes,
+        until: int,
+    ) -> None:
+        """Carry the plans that reach beyond `until` over into the next batch."""
+        spans = np.zeros(max(0, len(starts) - 1), np.int64)
+        filled = np.diff(starts) > 0
+        if len(rows):
+            spans[filled] = np.maximum.reduceat(rows[:, S_AT], starts[:-1][filled])
+        numbers = [*self._kept_plans, *range(self._first_new_plan, self._next_plan)]
+        self._plans, self._kept_plans = bytearray(), {}
+        self._first_new_plan = self._next_plan
+        late = (plans[:, P_AT] + spans[plans[:, P_SCRIPT]] > until) & (plans[:, P_CUT] > until)
+        for place in np.flatnonzero(late).tolist():
+            row = plans[place].tolist()
+            row[P_UP] = self.payload(arena[row[P_UP] : row[P_UP] + row[P_UP_LENGTH]])
+            row[P_DOWN] = self.payload(arena[row[P_DOWN] : row[P_DOWN] + row[P_DOWN_LENGTH]])
+            self._kept_plans[numbers[place]] = len(self._kept_plans)
+            self._plans += _PLAN.pack(*row)
 
     def _drop_scripts(self, rows: NDArray[np.int64], starts: NDArray[np.int64]) -> None:
         """Keep only the scripts of the plans still to be rendered."""
         self.generation += 1
         self._script_rows, self._script_starts, self._frozen = [], [0], None
-        for row in self.plans:
-            first, last = starts[row[P_SCRIPT]], starts[row[P_SCRIPT] + 1]
-            row[P_SCRIPT] = len(self._script_starts) - 1
-            self._script_rows += [tuple(segment) for segment in rows[first:last].tolist()]
+        for at in range(0, len(self._plans), _PLAN.size):
+            (script,) = _NUMBER.unpack_from(self._plans, at + 8 * P_SCRIPT)
+            _NUMBER.pack_into(self._plans, at + 8 * P_SCRIPT, len(self._script_starts) - 1)
+            self._script_rows += [
+                tuple(segment) for segment in rows[starts[script] : starts[script + 1]].tolist()
+            ]
             self._script_starts.append(len(self._script_rows))

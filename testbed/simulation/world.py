@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from testbed.models import DeviceModel, Topology
-    from testbed.scenario.events import EventLog
     from testbed.scenario.internet import Site
     from testbed.scenario.timeline import Happening, Timeline
+    from testbed.simulation.journal import Journal
 
 ALL_SYSTEMS = "224.0.0.1"
 STARTUP_QUERIES = 2
@@ -52,7 +52,7 @@ class World:
         timeline: Timeline,
         sites: Sequence[Site],
         zone: Zone,
-        log: EventLog,
+        log: Journal,
         begin: datetime,
         seed: int,
     ) -> None:
