@@ -40,6 +40,30 @@ class Port:
     """Takes the frames while the link is `open`."""
 
 
+class Origins:
+    """Which device is behind a packet that reached a server through a router's NAT."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[int, int, bytes, int], str] = {}
+
+    def remember(self, frame: bytes, router: bytes) -> None:
+        """Note a frame that a device sends to the router."""
+        ethertype, protocol = frames.kind(frame)
+        if frame[:6] != router or ethertype != frames.IPV4 or protocol not in (frames.TCP, frames.UDP):
+            return
+        source, target = frames.ports(frame)
+        self._found[protocol, source, frame[30:34], target] = ".".join(map(str, frame[26:30]))
+        if len(self._found) > _ORIGINS_KEPT:
+            del self._found[next(iter(self._found))]
+
+    def find(self, protocol: int, port: int, server: bytes, server_port: int) -> str | None:
+        """Return the device's address.
+
+        None when the NAT had to change the port, or when the router itself was the client.
+        """
+        return self._found.get((protocol, port, server, server_port))
+
+
 class Lan:
     """The bridge, the ports on it, and what passes."""
 
@@ -52,7 +76,7 @@ class Lan:
         self._ports: dict[int, Port] = {}
         self._poll = select.epoll()
         self._poll.register(router_bridge.fd, select.EPOLLIN)
-        self._origins: dict[tuple[int, int, bytes, int], str] = {}
+        self.origins = Origins()
         self.running = True
         """Whether the router, and with it the LAN, is on."""
         router.cable = self._from_router
@@ -63,13 +87,6 @@ class Lan:
         self._ports[port.bridge.fd] = port
         self._poll.register(port.bridge.fd, select.EPOLLIN)
         port.interface.cable = lambda frame: self._from_device(port, frame)
-
-    def origin(self, protocol: int, port: int, server: bytes, server_port: int) -> str | None:
-        """Return the device's address behind a packet that reached a server through the NAT.
-
-        None when the NAT had to change the port, or when the router itself was the client.
-        """
-        return self._origins.get((protocol, port, server, server_port))
 
     def _from_device(self, port: Port, frame: bytes) -> None:
         if port.link == "open" and port.elsewhere is not None:
@@ -85,22 +102,9 @@ class Lan:
         if not self.running or port.link != "home":
             return
         self._recorder.frame(self._loop.now_ns, frame)
-        if frame[:6] == self._router.mac:
-            self._remember(frame)
+        self.origins.remember(frame, self._router.mac)
         port.bridge.write(frame)
         self._flush()
-
-    def _remember(self, frame: bytes) -> None:
-        ethertype, protocol = frames.kind(frame)
-        if ethertype == frames.IPV4 and protocol in (frames.TCP, frames.UDP):
-            source, target = frames.ports(frame)
-            key = (protocol, source, frame[30:34], target)
-            if key not in self._origins:
-                self._origins[key] = ".".join(map(str, frame[26:30]))
-                if len(self._origins) > _ORIGINS_KEPT:
-                    del self._origins[next(iter(self._origins))]
-            else:
-                self._origins[key] = ".".join(map(str, frame[26:30]))
 
     def _from_router(self, frame: bytes) -> None:
         if not self.running:

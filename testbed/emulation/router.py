@@ -38,37 +38,59 @@ _DNS = 53
 _LARGEST = 65_536
 _FORWARDER_WAITS_S = 10.0
 _STARTUP_QUERIES = 2
-_ICMP_BURST = 6
-"""Errors that Linux sends to one destination at once before its limit of one a second binds."""
+_ICMP_BURST, _ROUTING_BURST = 6, 5
+_NET_UNREACHABLE = (3, 0)
 _ICMP_ERRORS = (3, 4, 11, 12)
 """Unreachable, source quench, time exceeded, parameter problem: the types Linux limits."""
 
-_NAT = f"""
+_RULES = f"""
 table ip nat {{
   chain postrouting {{
     type nat hook postrouting priority 100;
     oifname "{WAN}" masquerade
   }}
 }}
+table ip uplink {{
+  chain forward {{
+    type filter hook forward priority 0;
+  }}
+}}
 """
+_NO_UPSTREAM = f'add rule ip uplink forward oifname "{WAN}" reject with icmp type net-unreachable'
+_UPSTREAM = "flush chain ip uplink forward"
 
 
 class ErrorLimit:
-    """Linux's limit on ICMP errors to one destination, by the loop's clock (net/ipv4/icmp.c)."""
+    """Linux's limit on ICMP errors to one destination, by the loop's clock.
 
-    def __init__(self, loop: Loop) -> None:
+    One bucket of a token a second serves two checks: routing lets a burst of five *network
+    unreachable* pass (net/ipv4/route.c, ip_error), sending any error a burst of six (icmp.c). So
+    each of the former takes two tokens, and sending faster than one in two seconds gets none after
+    the first two. An error about a translated packet goes to the router itself first, over its
+    loopback, and is not limited.
+    """
+
+    def __init__(self, loop: Loop, wan_address: str) -> None:
         self._loop = loop
-        self._credit: dict[bytes, tuple[float, int]] = {}
+        self._behind_nat = socket.inet_aton(wan_address)
+        self._tokens: dict[bytes, tuple[float, int]] = {}
 
     def passes(self, frame: bytes) -> bool:
         """Tell whether an ICMP message may go out."""
-        if frame[14 + (frame[14] & 15) * 4] not in _ICMP_ERRORS:
+        kind, code = frame[14 + (frame[14] & 15) * 4 :][:2]
+        if kind not in _ICMP_ERRORS or frame[26:30] == self._behind_nat:
             return True
+        target = frame[30:34]
+        if (kind, code) == _NET_UNREACHABLE and not self._take(target, _ROUTING_BURST):
+            return False
+        return self._take(target, _ICMP_BURST)
+
+    def _take(self, target: bytes, burst: int) -> bool:
         now_ns = self._loop.now_ns
-        credit, since_ns = self._credit.get(frame[30:34], (float(_ICMP_BURST), now_ns))
-        credit = min(float(_ICMP_BURST), credit + (now_ns - since_ns) / NS)
-        allowed = credit >= 1
-        self._credit[frame[30:34]] = (credit - allowed, now_ns)
+        tokens, since_ns = self._tokens.get(target, (float(burst), now_ns))
+        tokens = min(float(burst), tokens + (now_ns - since_ns) / NS)
+        allowed = tokens >= 1
+        self._tokens[target] = (tokens - allowed, now_ns)
         return allowed
 
 
@@ -107,8 +129,8 @@ class Router:
             if interface.neighbours is not None:
                 interface.neighbours.address = own
         if not loop.real:
-            lan.limit_error = ErrorLimit(loop).passes
-        _translate(station)
+            lan.limit_error = ErrorLimit(loop, wan_address).passes
+        _filter(station, _RULES)
         netlink.add_route(WAN, "0.0.0.0", 0, GATEWAY)
         self._dhcp_socket = self._listen(dhcp.SERVER_PORT, "0.0.0.0", self._heard_dhcp)
         self._dns_socket = self._listen(_DNS, self._address, self._heard_dns)
@@ -129,11 +151,16 @@ class Router:
         """Be `up`, `silent` (the cable is out and the router does not know), `known`, or `off`."""
         uplink.plugged = state == "up"
         knows = state in ("up", "silent")
-        if knows and not self._knows_upstream:
-            self._station.netlink.add_route(WAN, "0.0.0.0", 0, GATEWAY)
-        elif not knows and self._knows_upstream:
-            self._station.netlink.remove_route(WAN, "0.0.0.0", 0)
+        if knows == self._knows_upstream:
+            return
         self._knows_upstream = knows
+        if not self._loop.real:
+            # Without a route the kernel limits its errors by real time; a rule makes the same error.
+            _filter(self._station, _UPSTREAM if knows else _NO_UPSTREAM)
+        elif knows:
+            self._station.netlink.add_route(WAN, "0.0.0.0", 0, GATEWAY)
+        else:
+            self._station.netlink.remove_route(WAN, "0.0.0.0", 0)
 
     def restart(self) -> None:
         """Forget what a router without a disk forgets: connections, neighbours, leases."""
@@ -255,10 +282,10 @@ class Router:
                 due_ns, startup = booted, _STARTUP_QUERIES
 
 
-def _translate(station: Station) -> None:
-    """Switch NAT on in the router's namespace."""
+def _filter(station: Station, rules: str) -> None:
+    """Hand rules to nftables in the router's namespace."""
     done = station.namespace.call(
-        lambda: subprocess.run(["nft", "-f", "-"], input=_NAT, text=True, capture_output=True, check=False)
+        lambda: subprocess.run(["nft", "-f", "-"], input=rules, text=True, capture_output=True, check=False)
     )
     if done.returncode:
-        raise WorldError(f"nftables refused the router's NAT: {done.stderr.strip()}")
+        raise WorldError(f"nftables refused the router's rules: {done.stderr.strip()}")

@@ -11,10 +11,10 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from testbed.behaviours import run_device
-from testbed.emulation import frames
+from testbed.emulation import frames, open_wifi
 from testbed.emulation.device import INTERFACE, Device
 from testbed.emulation.host import EmulatedHost
-from testbed.emulation.lan import Lan, Port
+from testbed.emulation.lan import Lan, Origins, Port
 from testbed.emulation.links import Way
 from testbed.emulation.nodes import Nodes
 from testbed.emulation.router import WAN, Router
@@ -85,6 +85,11 @@ class World:
         self._names: dict[str, str] = {}
         self._internet = Internet(loop, Random(number(seed, "wan", "jitter")))
         self._replaced = replaced
+        self._behind: dict[str, tuple[Router, Origins]] = {}
+        self._open_wifi: open_wifi.OpenWifi | None = None
+        self._has_open_wifi = topology.open_wifi and any(
+            models[device.model].link.open_wifi_after is not None for device in topology.devices
+        )
         self.host_pids: dict[str, int] = {}
         self.service_pids: dict[str, int] = {}
         self._build(sites)
@@ -99,7 +104,11 @@ class World:
         router_taps = (*nodes.join_lan(topology.router.name), nodes.outward(topology.router.name, WAN))
         taps = {name: nodes.join_lan(name) for name in self.addresses}
         service_taps = {name: nodes.outward(f"svc-{name}", INTERFACE) for name in self._services(sites)}
+        if self._has_open_wifi:
+            outward = (nodes.outward(open_wifi.NAME, INTERFACE), nodes.outward(open_wifi.NAME, WAN))
         nodes.start()
+        if self._has_open_wifi:
+            self._build_open_wifi(pids[open_wifi.NAME], *outward, sites)
         self._build_router(pids[topology.router.name], *router_taps, sites)
         for name, pid in pids.items():
             if name in taps:
@@ -124,6 +133,7 @@ class World:
             self.topology.router.name,
             *self.addresses,
             *(f"svc-{name}" for name in self._services(sites)),
+            *([open_wifi.NAME] if self._has_open_wifi else []),
         ]
 
     @staticmethod
@@ -162,6 +172,8 @@ class World:
         way = Way(None, Random(number(self._seed, name, "loss")))
         device.port = Port(name, interface, bridge, round(model.link.delay * 1e9), way)
         self._lan.attach(device.port)
+        if self._open_wifi is not None:
+            self._open_wifi.attach(device.port)
         context = ServiceContext(name, self.addresses[name])
         for port in model.listens:
             service = build(port.service, port.options, context)
@@ -172,7 +184,7 @@ class World:
         station = self._station(router.name, pid)
         lan = station.attach(INTERFACE, router.mac, tap, self._rng(router.name), router.arp_reachable)
         wan = station.attach(WAN, "02:00:c6:12:00:02", outward, self._rng(router.name, "wan"))
-        upstream = next((site.address for site in sites if site.entry.name == router.dns.upstream), None)
+        upstream = self._upstream(sites)
         fixed = {
             mac: self.addresses[name] for name, mac in self.macs.items() if mac and name in self.addresses
         }
@@ -186,6 +198,25 @@ class World:
         )  # fmt: skip
         self._lan = Lan(self.loop, self._recorder, lan, bridge)
         self._uplink = self._internet.uplink(_ROUTER_WAN, wan, self.topology.wan)
+        self._behind[_ROUTER_WAN] = (self.router, self._lan.origins)
+
+    def _build_open_wifi(self, pid: int, tap: Tap, outward: Tap, sites: Sequence[Place]) -> None:
+        station = self._station(open_wifi.NAME, pid)
+        lan = station.attach(INTERFACE, open_wifi.MAC, tap, self._rng(open_wifi.NAME))
+        wan = station.attach(WAN, open_wifi.WAN_MAC, outward, self._rng(open_wifi.NAME, "wan"))
+        options = {"network": open_wifi.NETWORK, "address": open_wifi.ROUTER}
+        router = Router(
+            self.loop, station, lan, wan, (open_wifi.ROUTER, open_wifi.PREFIX), open_wifi.WAN_ADDRESS,
+            build("dhcp_server", options, ServiceContext(open_wifi.NAME)), self._upstream(sites),
+        )  # fmt: skip
+        self._internet.uplink(open_wifi.WAN_ADDRESS, wan, None)
+        self._open_wifi = open_wifi.OpenWifi(self.loop, lan, Origins())
+        self._behind[open_wifi.WAN_ADDRESS] = (router, self._open_wifi.origins)
+
+    def _upstream(self, sites: Sequence[Place]) -> str | None:
+        """Return the address of the ISP's resolver."""
+        wanted = self.topology.router.dns.upstream
+        return next((site.address for site in sites if site.entry.name == wanted), None)
 
     def _build_service(self, station: Station, interface: Interface, sites: Sequence[Place]) -> None:
         ttl = max(site.ttl for site in sites) + _TTL_OF_ROUTER
@@ -217,13 +248,14 @@ class World:
 
     def _origin(self, protocol: int, peer: tuple[str, int], address: str, port: int) -> tuple[str, int]:
         """Return the client as servers tell clients apart: its own address, not the NAT's."""
-        if peer[0] == _ROUTER_WAN:
-            if protocol == frames.UDP and peer[1] in self.router.forwarded:
-                return self.router.forwarded[peer[1]]
-            device = self._lan.origin(protocol, peer[1], socket.inet_aton(address), port)
-            if device is not None:
-                return device, peer[1]
-        return peer
+        behind = self._behind.get(peer[0])
+        if behind is None:
+            return peer
+        router, origins = behind
+        if protocol == frames.UDP and peer[1] in router.forwarded:
+            return router.forwarded[peer[1]]
+        device = origins.find(protocol, peer[1], socket.inet_aton(address), port)
+        return peer if device is None else (device, peer[1])
 
     # --- playing -------------------------------------------------------------------------------
 
