@@ -62,6 +62,8 @@ class Router(Model):
     """Time from power-on until the LAN is up."""
     wan_dhcp: Duration = "10s"
     """Time after the uplink returns until a router that booted without it has an upstream."""
+    arp_reachable: Duration = "55s"
+    """How long its neighbour entries stay fresh; 5 s after going stale they are probed."""
     arp_failure: Duration = "3s"
     """Time until an unanswered next hop makes it answer host unreachable (3 probes of 1 s)."""
     dhcp: DhcpServer = DhcpServer()
@@ -101,6 +103,8 @@ class InternetService(Model):
     """One address for each place."""
     registry: str | None = Field(None, pattern=r"^[A-Z]{2}(-[A-Z]{2})?$")
     """Country of the address block's registration where it differs from the place."""
+    address: IPv4Address | None = None
+    """A fixed address, for servers that devices know by number (8.8.8.8); null allots by name."""
     addresses: int = Field(1, ge=1, le=64)
     """How many addresses at each place."""
     answers: int = Field(4, ge=1, le=16)
@@ -136,5 +140,7 @@ class Topology(Model):
     open_wifi: bool = False
     """A second, open Wi-Fi within reach (not captured), as the paper's institution had."""
     devices: tuple[HomeDevice, ...]
-    places: tuple[Place, ...]
-    services: tuple[InternetService, ...]
+    internet: Name | None = None
+    """Another topology whose places and services this one shares, instead of its own."""
+    places: tuple[Place, ...] = ()
+    services: tuple[InternetService, ...] = ()
