@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from testbed.models.device import Habit
 
 
+@cache
 def habit_types() -> Mapping[str, type[Habit]]:
     """Return the parameter type of each behaviour: our own, and those of installed packages.
 

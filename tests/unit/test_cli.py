@@ -222,3 +222,14 @@ def test_a_reader_that_goes_away_ends_the_command_quietly() -> None:
     )
     os.close(writing)
     assert b"Traceback" not in done.stderr
+
+
+def test_doctor_knows_what_the_emulation_and_the_tests_use() -> None:
+    from testbed.cli.machine import _COMMANDS
+    from testbed.emulation.requirements import _PROGRAMS
+    from tests.conftest import PACKAGES
+
+    looked_for = {name: package for name, (package, _) in _COMMANDS.items()}
+    assert looked_for == PACKAGES
+    assert _PROGRAMS.items() <= looked_for.items()
+    assert {name for name, (_, needs) in _COMMANDS.items() if "emulation" in needs} == set(_PROGRAMS)
