@@ -63,8 +63,22 @@ def load_scenario(name_or_path: str | Path, folders: Sequence[str | Path] = ()) 
 
 
 def read_topology(name_or_path: str | Path, folders: Sequence[str | Path] = ()) -> Loaded[Topology]:
-    """Return a topology with its document. Raises UserError."""
-    return _read(Topology, "topology", name_or_path, folders)
+    """Return a topology with its document; places and services may be another one's. Raises UserError."""
+    document = read_document(find("topology", name_or_path, folders))
+    lender = document.data.get("internet")
+    if not isinstance(lender, str):
+        return _validated(Topology, document, {})
+    for own in ("places", "services"):
+        if own in document.data:
+            raise UserError(
+                document.problem((own,), f"stands beside internet: {lender}; leave one of them out")
+            )
+    lent = read_document(find("topology", lender, folders))
+    if "internet" in lent.data:
+        message = f"'{lender}' has no Internet of its own either; name the topology that it takes it from"
+        raise UserError(document.problem(("internet",), message))
+    internet = _validated(Topology, lent, {}).model
+    return _validated(Topology, document, {"places": internet.places, "services": internet.services})
 
 
 def read_scenario(name_or_path: str | Path, folders: Sequence[str | Path] = ()) -> Loaded[Scenario]:
@@ -170,9 +184,13 @@ class _Wrong(Exception):
 
 
 def _read(kind: type[M], word: Kind, name_or_path: str | Path, folders: Sequence[str | Path]) -> Loaded[M]:
-    document = read_document(find(word, name_or_path, folders))
+    return _validated(kind, read_document(find(word, name_or_path, folders)), {})
+
+
+def _validated(kind: type[M], document: Document, given: Mapping[str, Any]) -> Loaded[M]:
+    """Return a document's model; `given` are parts that stand in another file."""
     try:
-        model = kind.model_validate(document.data)
+        model = kind.model_validate({**document.data, **given})
     except ValidationError as error:
         _raise(explain(error, kind, document))
         raise AssertionError("a ValidationError names at least one error") from error
