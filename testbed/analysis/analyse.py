@@ -11,6 +11,7 @@ from testbed.analysis import tables as t
 from testbed.analysis.bandwidth import bandwidth_rows, iso, spike_rows
 from testbed.analysis.devices import device_rows
 from testbed.analysis.ledger import PAYLOAD, PORT, Ledger
+from testbed.analysis.periodicity import periodicity
 from testbed.analysis.protocols import protocol_rows, state_rows, whole_capture
 from testbed.analysis.result import Analysis
 from testbed.analysis.roles import find_roles
@@ -117,6 +118,7 @@ def _ledger(tables: Tables, about: Run | None, states: tuple[State, ...], local:
 def _result(ledger: Ledger, capture: Capture, about: Run | None, origin: str) -> Analysis:
     tables = ledger.tables
     totals = whole_capture(ledger)
+    lines, periods = periodicity(ledger)
     return Analysis(
         captures=capture.names,
         begin=iso(ledger.begin_ns),
@@ -135,6 +137,8 @@ def _result(ledger: Ledger, capture: Capture, about: Run | None, origin: str) ->
         protocols=protocol_rows(ledger),
         bandwidth=bandwidth_rows(ledger),
         spikes=spike_rows(ledger),
+        periodicity=lines,
+        periods=periods,
         states=state_rows(ledger),
         state_spans=ledger.states,
         ledger=ledger,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from testbed.analysis.order import by_number, merge_cells
 from testbed.analysis.payload import EVIDENCE, NAME_BYTES
 from testbed.capture.frame import REASONS, SERVICES, TRANSPORTS, port_tables
 
@@ -184,21 +185,13 @@ class Tables:
         """
         while True:
             cells = self.cells
-            order = np.lexsort((cells["window"], cells["segment"], cells["key"]))
-            cells = cells[order]
-            if len(cells):
-                new = np.empty(len(cells), bool)
-                new[0] = True
-                new[1:] = (
-                    (cells["key"][1:] != cells["key"][:-1])
-                    | (cells["segment"][1:] != cells["segment"][:-1])
-                    | (cells["window"][1:] != cells["window"][:-1])
-                )
-                starts = np.flatnonzero(new)
-                merged = cells[starts]
-                for column, how in (("packets", np.add), ("bytes", np.add), ("first_ns", np.minimum), ("last_ns", np.maximum)):
-                    merged[column] = how.reduceat(cells[column], starts)
-                cells = merged
+            merged = np.empty(len(cells), CELL)
+            order, _ = by_number(cells["key"].astype(np.int64), int(self.state[N_KEYS]))
+            count, is_sorted = merge_cells(cells, order, merged)
+            if not is_sorted:
+                order = np.lexsort((cells["window"], cells["segment"], cells["key"]))
+                count, _ = merge_cells(cells, order, merged)
+            cells = merged[:count]
             if len(cells) * 2 > len(self.all_cells) and len(self.all_cells) < MAX_CELLS:
                 self.all_cells = np.empty(len(self.all_cells) * 2, CELL)
             self.all_cells[: len(cells)] = cells

@@ -1,0 +1,243 @@
+"""Finding schedules in event times: kernels that look for chains of equal steps.
+
+A schedule of period P leaves events each of which has a successor P later, give or take its
+jitter. The longest such chain is the evidence: among n events that come by chance, with q successors
+expected in the tolerated time after each, n·qᴸ chains of L steps are expected, which bounds the
+probability of one. Bursts, back-off and random traffic leave short chains only; trains that
+interleave leave one chain each.
+"""
+
+from __future__ import annotations
+
+from math import exp, log
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from testbed.capture.kernel import kernel
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+SAMPLE = 1024
+"""Events among which candidate periods are looked for."""
+LEAST_STEPS = 5
+"""Steps that a chain must have: five cycles."""
+SHORTEST_S = 2.0
+"""Periods below this are bursts to the analyser."""
+ROUNDS = 3
+"""Schedules looked for in one series, one after the other."""
+TOLERANCES = np.array([0.003, 0.01, 0.03, 0.1])
+"""Jitter allowed for a step, as shares of the period."""
+CANDIDATES = 3
+"""Peaks in the distribution of lags that are tried for each tolerance."""
+
+PERIOD, ERROR, JITTER, STEPS, LONGEST, MEMBERS, FIRST, LAST, LOG_P, TOLERANCE = range(10)
+"""Columns of what is found; times in seconds, LOG_P the natural logarithm of the chance."""
+COLUMNS = 10
+
+
+@kernel
+def link(times: NDArray[np.float64], period: float, tolerance: float, before: NDArray[np.int64]) -> None:
+    """Find for each event the one that lies a period (else two periods) earlier, -1 for none."""
+    n = len(times)
+    low = 0
+    lower = 0
+    slack = tolerance * period
+    for i in range(n):
+        before[i] = -1
+        target = times[i] - period
+        while low < i and times[low] < target - slack:
+            low += 1
+        best = slack
+        j = low
+        while j < i and times[j] <= target + slack:
+            if abs(times[j] - target) <= best:
+                best = abs(times[j] - target)
+                before[i] = j
+            j += 1
+        if before[i] < 0:
+            target -= period
+            while lower < i and times[lower] < target - slack:
+                lower += 1
+            best = slack
+            j = lower
+            while j < i and times[j] <= target + slack:
+                if abs(times[j] - target) <= best:
+                    best = abs(times[j] - target)
+                    before[i] = j
+                j += 1
+
+
+@kernel
+def follow(
+    times: NDArray[np.float64],
+    period: float,
+    tolerance: float,
+    before: NDArray[np.int64],
+    length: NDArray[np.int64],
+    final: NDArray[np.int64],
+    found: NDArray[np.float64],
+) -> None:
+    """Follow the chains of a period; fill `found`, and `final` with the length of each event's chain."""
+    n = len(times)
+    link(times, period, tolerance, before)
+    longest, end = 0, 0
+    for i in range(n):
+        length[i] = length[before[i]] + 1 if before[i] >= 0 else 0
+        final[i] = length[i]
+        if length[i] > longest:
+            longest, end = length[i], i
+    for i in range(n - 1, -1, -1):
+        if before[i] >= 0 and final[i] > final[before[i]]:
+            final[before[i]] = final[i]
+    found[LONGEST] = longest
+    found[TOLERANCE] = tolerance
+    steps, total, squares, cycles, members = 0, 0.0, 0.0, 0.0, 0
+    first, last = -1.0, -1.0
+    for i in range(n):
+        if final[i] < LEAST_STEPS:
+            continue
+        members += 1
+        if first < 0:
+            first = times[i]
+        last = times[i]
+        if before[i] >= 0:
+            step = times[i] - times[before[i]]
+            count = 2.0 if step > 1.5 * period else 1.0
+            steps += 1
+            cycles += count
+            total += step
+            squares += (step / count - period) ** 2
+    found[MEMBERS] = members
+    found[STEPS] = steps
+    found[LOG_P] = 0.0
+    if steps < LEAST_STEPS:
+        return
+    found[PERIOD] = total / cycles
+    found[JITTER] = (max(0.0, squares / steps - (total / cycles - period) ** 2)) ** 0.5
+    found[ERROR] = found[JITTER] / steps**0.5
+    found[FIRST] = first
+    found[LAST] = last
+    # The rate around the longest chain, its own events included.
+    start = end
+    while before[start] >= 0:
+        start = before[start]
+    rate = (end - start + 1) / max(times[end] - times[start], 1e-9)
+    expected = rate * 4.0 * tolerance * period  # within the tolerance of one or two periods
+    found[LOG_P] = log(n) + longest * log(expected)
+
+
+@kernel
+def peaks(lags: NDArray[np.float64], width: float, best: NDArray[np.float64]) -> int:
+    """Find the lags that stand out most in their neighbourhood; return how many.
+
+    `lags` are sorted natural logarithms. A window of ±width is compared with the surrounding
+    octave on either side.
+    """
+    n = len(lags)
+    count = 0
+    scores = np.zeros(CANDIDATES)
+    span = 2.0 * width
+    high, left, right = 0, 0, 0
+    for low in range(n):
+        while high < n and lags[high] <= lags[low] + span:
+            high += 1
+        inside = high - low
+        if inside < LEAST_STEPS - 1:
+            continue
+        middle = lags[low] + width
+        while lags[left] < middle - 0.7:
+            left += 1
+        while right < n and lags[right] <= middle + 0.7:
+            right += 1
+        around = right - left - inside
+        expected = (around + 1.0) * span / (1.4 - span)
+        score = inside * log(inside / expected) if inside > expected else 0.0
+        if score <= 0:
+            continue
+        centre = lags[low + inside // 2]
+        slot = -1
+        for k in range(count):
+            if abs(best[k] - centre) < span:
+                slot = k
+                break
+        if slot >= 0:
+            if score > scores[slot]:
+                scores[slot], best[slot] = score, centre
+        elif count < CANDIDATES:
+            scores[count], best[count] = score, centre
+            count += 1
+        else:
+            weakest = 0
+            for k in range(CANDIDATES):
+                if scores[k] < scores[weakest]:
+                    weakest = k
+            if score > scores[weakest]:
+                scores[weakest], best[weakest] = score, centre
+    return count
+
+
+@kernel
+def best_period(times: NDArray[np.float64], found: NDArray[np.float64]) -> float:
+    """Fill `found` with the least likely chain in a sample of the events; return its tolerance, 0 if none."""
+    n = len(times)
+    middle = n // 2
+    sample = times if n <= SAMPLE else times[middle - SAMPLE // 2 : middle + SAMPLE // 2]
+    m = len(sample)
+    reach = 16 if m <= 200 else 6
+    lags = np.empty(m * reach)
+    count = 0
+    for i in range(m):
+        for j in range(i + 1, min(m, i + 1 + reach)):
+            lag = sample[j] - sample[i]
+            if lag >= SHORTEST_S:
+                lags[count] = log(lag)
+                count += 1
+    lags = np.sort(lags[:count])
+    before, length, final = np.empty(m, np.int64), np.empty(m, np.int64), np.empty(m, np.int64)
+    trial, best = np.zeros(COLUMNS), np.empty(CANDIDATES)
+    tolerance = 0.0
+    found[LOG_P] = 0.0
+    for width in TOLERANCES:
+        for k in range(peaks(lags, width, best)):
+            follow(sample, exp(best[k]), width, before, length, final, trial)
+            if trial[STEPS] >= LEAST_STEPS and trial[LONGEST] >= LEAST_STEPS and trial[LOG_P] < found[LOG_P]:
+                found[:] = trial
+                tolerance = width
+    return tolerance
+
+
+@kernel
+def find_schedules(
+    times: NDArray[np.float64],
+    starts: NDArray[np.int64],
+    first: int,
+    until: int,
+    limit: float,
+    out: NDArray[np.float64],
+    counts: NDArray[np.int64],
+) -> None:
+    """Look for schedules in the series `first` to `until`; series s is ``times[starts[s]:starts[s+1]]``.
+
+    `out[s]` gets up to `ROUNDS` rows, `counts[s]` how many; only chains less likely than exp(limit)
+    are kept.
+    """
+    for s in range(first, until):
+        left = times[starts[s] : starts[s + 1]].copy()
+        counts[s] = 0
+        for _ in range(ROUNDS):
+            if len(left) <= LEAST_STEPS:
+                break
+            trial = np.zeros(COLUMNS)
+            tolerance = best_period(left, trial)
+            if tolerance == 0.0 or trial[LOG_P] > limit:
+                break
+            n = len(left)
+            before, length, final = np.empty(n, np.int64), np.empty(n, np.int64), np.empty(n, np.int64)
+            follow(left, trial[PERIOD], tolerance, before, length, final, trial)
+            if trial[STEPS] < LEAST_STEPS or trial[LONGEST] < LEAST_STEPS or trial[LOG_P] > limit:
+                break
+            out[s, counts[s], :] = trial
+            counts[s] += 1
+            left = left[final < LEAST_STEPS]

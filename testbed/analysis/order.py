@@ -1,0 +1,63 @@
+"""Putting the tables in order fast: a counting sort by key, and the merging of cells."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from testbed.capture.kernel import kernel
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+@kernel
+def by_number(numbers: NDArray[np.int64], count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return (order, starts): a stable order of rows by their number below `count`, and where each
+    number's rows begin in it (one more entry at the end)."""
+    starts = np.zeros(count + 1, np.int64)
+    for i in range(len(numbers)):
+        starts[numbers[i] + 1] += 1
+    for i in range(count):
+        starts[i + 1] += starts[i]
+    fill = starts[:-1].copy()
+    order = np.empty(len(numbers), np.int64)
+    for i in range(len(numbers)):
+        order[fill[numbers[i]]] = i
+        fill[numbers[i]] += 1
+    return order, starts
+
+
+@kernel
+def merge_cells(cells: np.ndarray, order: NDArray[np.int64], out: np.ndarray) -> tuple[int, bool]:
+    """Copy cells in the given order, neighbours of the same key, segment and window as one.
+
+    Returns how many there are, and whether they came out sorted (if not, time ran backwards and
+    cells of the same window may stand apart).
+    """
+    count = 0
+    is_sorted = True
+    for i in range(len(order)):
+        cell = cells[order[i]]
+        if count > 0:
+            last = out[count - 1]
+            if last.key == cell.key:
+                if last.segment == cell.segment and last.window == cell.window:
+                    last.packets += cell.packets
+                    last.bytes += cell.bytes
+                    last.first_ns = min(last.first_ns, cell.first_ns)
+                    last.last_ns = max(last.last_ns, cell.last_ns)
+                    continue
+                if cell.segment < last.segment or (cell.segment == last.segment and cell.window < last.window):
+                    is_sorted = False
+        new = out[count]
+        new.key = cell.key
+        new.segment = cell.segment
+        new.window = cell.window
+        new.packets = cell.packets
+        new.bytes = cell.bytes
+        new.first_ns = cell.first_ns
+        new.last_ns = cell.last_ns
+        count += 1
+    return count, is_sorted
