@@ -5,6 +5,8 @@ Exit codes: 0 done; 1 failed; 2 the user's mistake; 3 `analyse` stopped early in
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -26,6 +28,20 @@ VERBS = {
     "doctor": "Tell what this machine can do, and what the rest needs.",
 }
 """Each verb is the module of its name here, holding a click command of that name or called ``command``."""
+
+_OF_THE_MACHINE = {
+    *(
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EFBIG,
+        errno.EROFS,
+        errno.EACCES,
+        errno.EPERM,
+        errno.EIO,
+        errno.EMFILE,
+    )
+}
+"""The disk is full, or may not be written: no bug of ours, so no traceback."""
 
 
 class _Verbs(click.Group):
@@ -86,4 +102,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # The reader went away (`testbed list devices | head`): end quietly, as other tools do.
         sys.stderr.close()
+        return 1
+    except OSError as error:
+        if error.errno not in _OF_THE_MACHINE:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        click.echo(f"error: {where}{os.strerror(error.errno).lower()}; nothing was kept", err=True)
         return 1

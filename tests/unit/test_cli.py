@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -184,6 +185,21 @@ def test_ctrl_c_keeps_what_there_is_and_says_so(tmp_path: Path) -> None:
     )
     assert json.loads((tmp_path / "run" / "run.json").read_text())["complete"] is False
     assert sorted(path.name for path in tmp_path.iterdir()) == ["models", "run"]
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_told_and_leaves_nothing(tmp_path: Path) -> None:
+    words = ["run", "blink", "--models", SMALL, "--out", tmp_path / "run"]
+    done = subprocess.run(
+        [sys.executable, "-m", "testbed", *map(str, words)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000)),
+    )
+    assert done.returncode == 1
+    assert re.fullmatch(r"error: .*[Ff]ile too large.*\n", done.stderr)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_doctor_tells_what_is_missing_and_what_mends_it(
