@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from testbed.models import Topology
     from testbed.simulation.conditions import Conditions, Server
     from testbed.simulation.journal import Journal
+    from testbed.simulation.library import Library
     from testbed.simulation.plans import Stack
-    from testbed.simulation.streams import Library
     from testbed.simulation.waiting import Clock
 
 POOL_BYTES = 1 << 20

@@ -10,7 +10,6 @@ from testbed.simulation.plans import CLIENT, SERVER, Message
 if TYPE_CHECKING:
     from testbed.host import TlsHello
 
-_APPLICATION_DATA = b"\x17\x03\x03"
 _THINK_NS = 1_000_000
 """Time a server takes for its part of a handshake."""
 
@@ -35,13 +34,17 @@ class Sealing:
         """Return what goes over the wire: the data, or TLS records of its size."""
         if self.hello is None or not data:
             return data
-        pool, parts = self._pool, []
-        for size in tls.record_sizes(len(data), self.hello.version):
-            body = size - 5
-            at = self._at % (len(pool) - body)
-            self._at += size * 7 + 13
-            parts.append(_APPLICATION_DATA + body.to_bytes(2, "big") + pool[at : at + body])
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        pool, version = self._pool, self.hello.version
+        if len(data) <= tls.MOST_PLAINTEXT:
+            return self._fill(pool, tls.protected_length(len(data), version))
+        return b"".join(self._fill(pool, size) for size in tls.record_sizes(len(data), version))
+
+    def _fill(self, pool: bytes, size: int) -> bytes:
+        """Return one record of `size` bytes, header included."""
+        body = size - 5
+        at = self._at % (len(pool) - body)
+        self._at += size * 7 + 13
+        return b"\x17\x03\x03%c%c%b" % (body >> 8, body & 255, pool[at : at + body])
 
     def handshake(self) -> tuple[bytes, bytes, tuple[Message, ...]]:
         """Return the bytes of both sides in a handshake, and their turns (RFC 5246 §7.3)."""

@@ -8,6 +8,7 @@ Rules of this file:
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from testbed.host import (
@@ -34,8 +35,6 @@ from testbed.simulation.plans import (
     Message,
     Plan,
     Played,
-    Stack,
-    Steady,
     keepalive,
     reset,
 )
@@ -48,6 +47,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from testbed.host import Session
+    from testbed.simulation.library import Key
     from testbed.simulation.network import Network
 
 FAILURES: dict[str, type[NetError]] = {
@@ -58,6 +58,9 @@ BULK_BYTES = 48_000
 IDLE_RESET_NS = 1_000_000_000
 KEEPALIVE_INTERVAL_NS = 75_000_000_000
 KEEPALIVE_PROBES = 9
+FAREWELL_NS = 120_000_000_000
+SMALL_UP_BYTES, SMALL_DOWN_BYTES = 2_900, 13_000
+"""Messages that fit into the initial windows, whatever the window has grown to."""
 
 
 class Course(NamedTuple):
@@ -69,39 +72,12 @@ class Course(NamedTuple):
     done: int
     row: int | None
     """Number of the record on the tape, None if nobody sees it."""
+    last: int
+    """When its last segment passes the router."""
 
 
-class Library:
-    """Clean plans, played once."""
-
-    def __init__(self, network: Network) -> None:
-        self.network = network
-        self.generation = 0
-        self._scripts: dict[tuple[object, ...], t.Script] = {}
-
-    def clean(self, plan: Plan, client: Stack, lan: int, wan: int, pace: int) -> t.Script:
-        """Return the script of a plan on a calm path."""
-        tape = self.network.tape
-        if tape.generation != self.generation:
-            self.generation = tape.generation
-            self._scripts.clear()
-        key = (plan, client, lan, wan, pace)
-        script = self._scripts.get(key)
-        if script is None:
-            played = play(plan, client, self.network.server_stack, Steady(lan, wan, wan, pace), 0, NEVER)
-            script = self._scripts[key] = tape.script(played, client, self.network.server_stack)
-        return script
-
-    def kept(self, key: tuple[object, ...], client: Stack, played: Played) -> t.Script:
-        """Return the script of segments that a kernel sends by itself."""
-        tape = self.network.tape
-        if tape.generation != self.generation:
-            self.generation = tape.generation
-            self._scripts.clear()
-        script = self._scripts.get((key, client))
-        if script is None:
-            script = self._scripts[key, client] = tape.script(played, client, self.network.server_stack)
-        return script
+Sizes = tuple[int, int, int, bool]
+"""A request and its answer: bytes up, bytes down, the server's time to think (ns), whether it closes."""
 
 
 class SimStream:
@@ -121,6 +97,8 @@ class SimStream:
         self.client = node.lease.address if node.lease else node.name
         self.jitter_ns = network.conditions.jitter_ns(node)
         self.session: Session | None = None
+        self.expires = False
+        """Whether the server's program may drop the connection by itself."""
         self.began = network.env.now
         rng = node.rng
         self.seqs = [rng.getrandbits(32), rng.getrandbits(32)]
@@ -135,6 +113,8 @@ class SimStream:
         """When nothing of the connection is under way any more."""
         self.lost_at = NEVER
         self.row: int | None = None
+        self.last = 0
+        """When the last segment of that record passes the router."""
         lan = node.lan_ns + (self.server.station.lan_ns if self.server.station else 0)
         self.lan = lan
         self.wan = (
@@ -152,10 +132,11 @@ class SimStream:
         plan = Plan(messages, True, self.cwnd)
         now = self.network.env.now
         arp = neighbours.keep(self.network, self.node, now)
-        await self._operate(plan, up, down, timeout_s, about, now + arp, opening=True)
+        await self._operate(None, plan, up, down, timeout_s, about, now + arp)
         service = self.server.ports.get(self.port)
         assert service is not None, "a connection to a port that does not listen"
         self.session = service.session((self.client, self.local_port), self.network.unix(now))
+        self.expires = hasattr(self.session, "expired")
         self.open = True
         self.node.streams.add(self)
 
@@ -164,22 +145,22 @@ class SimStream:
     ) -> bytes:
         """Send and return the answer (see `testbed.host.Stream.request`)."""
         self._usable()
-        now = self.network.env.now
-        answer = self._ask(data, now, round(timeout_s * 1e9))
+        network = self.network
+        now = network.env.now
+        calm = not self.wan or self.node.link == "open" or network.conditions.calm(now)
+        if calm and not self.expires and self.session is not None:
+            answer = self.session.receive(data, network.unix(now + self.lan + self.wan))
+        else:
+            answer = self._ask(data, now, round(timeout_s * 1e9))
         whole = answer is not None and complete(answer.data)
-        messages = [Message(CLIENT, self.sealing.size(len(data)))]
-        down = b""
-        if answer is not None and answer.data:
-            messages.append(Message(SERVER, self.sealing.size(len(answer.data)), round(answer.think_s * 1e9)))
-            down = self.sealing.seal(answer.data)
-        if answer is not None and answer.close:
-            messages += [Message(SERVER, 0, 0, True), Message(CLIENT, 0, 0, True)]
-        plan = Plan(tuple(messages), False, self._window(now), 2 * (self.lan + self.wan))
-        await self._operate(
-            plan, self.sealing.seal(data), down, timeout_s, about, now, opening=False, whole=whole
-        )
+        down_data = answer.data if answer is not None else b""
+        think = round(answer.think_s * 1e9) if answer is not None else 0
+        close = answer is not None and answer.close
+        sizes = (self.sealing.size(len(data)), self.sealing.size(len(down_data)), think, close)
+        up, down = self.sealing.seal(data), self.sealing.seal(down_data)
+        await self._operate(sizes, None, up, down, timeout_s, about, now, whole=whole)
         assert answer is not None
-        if answer.close:
+        if close:
             self._gone()
         return answer.data
 
@@ -188,17 +169,11 @@ class SimStream:
         self._usable()
         now = self.network.env.now
         answer = self._ask(data, now, 0)
-        plan = Plan(
-            (Message(CLIENT, self.sealing.size(len(data))),),
-            False,
-            self._window(now),
-            2 * (self.lan + self.wan),
-        )
+        sizes = (self.sealing.size(len(data)), 0, 0, False)
         assert answer is None or not answer.data, "the service answered a one-way message"
         exchange, label = self._exchange(about)
-        course = self._course(
-            plan, self.sealing.seal(data), b"", now, NEVER - 1, label, exchange, opening=False
-        )
+        start = max(now, self.quiet)
+        course = self._course(sizes, None, self.sealing.seal(data), b"", start, NEVER - 1, label, exchange)
         self._adopt(course)
         if not course.played.acknowledged:
             self.lost_at = course.start + course.played.quiet
@@ -207,18 +182,24 @@ class SimStream:
     async def idle(self, duration_s: float, about: About) -> None:
         """Stay connected (see `testbed.host.Stream.idle`)."""
         self._usable()
-        network = self.network
-        now = network.env.now
-        end = now + round(duration_s * 1e9)
-        lost = self.lost_at
-        if self.keepalive_ns:
-            lost = min(lost, self._keepalives(now, end, about))
-        until = min(end, lost, self.node.link_until)
-        await pause(network.env, until - now)
-        if until == end:
-            return
-        self._break(network.env.now)
-        raise LinkDown if until == self.node.link_until or self.node.link == "down" else StreamLost
+        network, node = self.network, self.node
+        env = network.env
+        end = env.now + round(duration_s * 1e9)
+        probe = max(env.now, self.quiet) + self.keepalive_ns if self.keepalive_ns else NEVER
+        missed = 0
+        while True:
+            until = min(end, probe, self.lost_at, node.link_until)
+            await pause(env, until - env.now)
+            if not self.open:
+                raise LinkDown if node.link == "down" else StreamLost
+            if until == end:
+                return
+            if until == node.link_until or until == self.lost_at or missed == KEEPALIVE_PROBES:
+                self._break(env.now)
+                raise LinkDown if until == node.link_until else StreamLost
+            answered = self._probe(about)
+            missed = 0 if answered else missed + 1
+            probe += self.keepalive_ns if answered else KEEPALIVE_INTERVAL_NS
 
     async def close(self) -> None:
         """Close in good order; the kernel does the rest."""
@@ -233,9 +214,8 @@ class SimStream:
         if self.node.link != "down" and self.node.lease is not None:
             exchange, label = self._exchange(About(*self.about[:2]))
             start = max(now, self.quiet)
-            course = self._course(
-                plan, farewell, b"", start, start + 120_000_000_000, label, exchange, opening=False
-            )
+            patience = start + FAREWELL_NS
+            course = self._course(None, plan, farewell, b"", start, patience, label, exchange)
             self._adopt(course)
         self._gone()
 
@@ -293,14 +273,14 @@ class SimStream:
 
     async def _operate(
         self,
-        plan: Plan,
+        sizes: Sizes | None,
+        plan: Plan | None,
         up: bytes,
         down: bytes,
         timeout_s: float,
         about: About,
         start: int,
         *,
-        opening: bool,
         whole: bool = True,
     ) -> None:
         """Play a plan, wait for its end, and raise how it failed."""
@@ -310,9 +290,9 @@ class SimStream:
         deadline = env.now + round(timeout_s * 1e9)
         start = max(start, self.quiet)
         if start >= deadline:  # the kernel is still busy with what was sent before
-            course = Course(start, Played(quiet=0), NoReply, deadline, None)
+            course = Course(start, Played(quiet=0), NoReply, deadline, None, start)
         else:
-            course = self._course(plan, up, down, start, deadline, label, exchange, opening=opening)
+            course = self._course(sizes, plan, up, down, start, deadline, label, exchange)
             if not whole and course.failure is None:
                 course = course._replace(failure=NoReply, done=deadline)
         failure, done = course.failure, course.done
@@ -340,58 +320,93 @@ class SimStream:
 
     def _course(
         self,
-        plan: Plan,
+        sizes: Sizes | None,
+        plan: Plan | None,
         up: bytes,
         down: bytes,
         start: int,
         deadline: int,
         label: int,
         exchange: int,
-        *,
-        opening: bool,
     ) -> Course:
-        """Settle how a plan goes, and put its record on the tape."""
+        """Settle how an operation goes, and put its record on the tape.
+
+        Either `sizes` says it (a request and its answer), or `plan` does.
+        """
         network, node = self.network, self.node
-        conditions = network.conditions
-        size = len(up) + len(down) + 600
-        elsewhere = node.link == "open"
+        conditions, library = network.conditions, network.library
         shift, pace = 0, 0
-        calm = elsewhere or not self.wan or conditions.calm(network.env.now)
-        listens = not opening or self.port in self.server.ports
-        if calm and self.wan and not elsewhere and conditions.down_bucket is not None:
-            assert conditions.up_bucket is not None
-            bucket = conditions.down_bucket
-            if not (conditions.up_bucket.room(start, len(up) + 300) and bucket.room(start, size)):
-                if size < BULK_BYTES:
-                    calm = False
-                else:
-                    wait = bucket.wait(start)
-                    shift = max(0, wait - bucket.queue_ns)
-                    pace = round(1000 / bucket.bytes_per_ns)
-                    bucket.owe(start, size)
-        calm = calm and listens and not (conditions.disturbed and not elsewhere)
-        if calm:
-            script = network.library.clean(plan, node.stack, self.lan, self.wan, pace)
+        calm = not self.wan or node.link == "open"
+        if not calm and conditions.calm(network.env.now):
+            calm, shift, pace = self._room(start, len(up), len(down))
+        if sizes is not None:
+            small = sizes[0] < SMALL_UP_BYTES and sizes[1] < SMALL_DOWN_BYTES
+            cwnd = (node.stack.initial_window, 10) if small else self._window(start)
+            key: Key = (sizes, cwnd, id(node.stack), self.lan, self.wan, pace)
+        else:
+            key = (plan, id(node.stack), self.lan, self.wan, pace)
+            cwnd = self.cwnd
+        if calm and (self.session is not None or self.port in self.server.ports):
+            script = library.find(key)
+            if script is None:
+                chosen = plan or self._turns(sizes, cwnd)
+                script = library.make(key, chosen, node.stack, self.lan, self.wan, pace)
             played = script.played
-            start += shift
-            end = start + max(played.quiet, script.span)
-            if end < conditions.next_change and end < node.link_until and played.done + start <= deadline:
-                row = self._record(script.number, start, up, down, label, exchange, script.span)
-                return Course(start, played, None, start + played.done, row)
-            start -= shift
+            began = start + shift
+            last = began + script.span
+            end = max(last, began + played.quiet)
+            if end < conditions.next_change and end < node.link_until and began + played.done <= deadline:
+                row = self._record(script.number, began, up, down, label, exchange, script.span)
+                return Course(began, played, None, began + played.done, row, last)
+        chosen = plan or self._turns(sizes, cwnd)
         path = LivePath(conditions, node, self.server, self.port, self)
-        played = play(plan, node.stack, network.server_stack, path, start, min(deadline, node.link_until))
+        played = play(chosen, node.stack, network.server_stack, path, start, min(deadline, node.link_until))
         script = network.tape.script(played, node.stack, network.server_stack)
         row = self._record(script.number, start, up, down, label, exchange, script.span)
+        self._errors(played, start, label)
+        failure = FAILURES.get(played.outcome)
+        return Course(start, played, failure, start + played.done, row, start + script.span)
+
+    def _room(self, start: int, up: int, down: int) -> tuple[bool, int, int]:
+        """See what a rate-limited WAN does to an operation: whether it is calm, its delay, its pace."""
+        conditions = self.network.conditions
+        bucket, upwards = conditions.down_bucket, conditions.up_bucket
+        if bucket is None or upwards is None:
+            return True, 0, 0
+        size = up + down + 600
+        if upwards.room(start, up + 300) and bucket.room(start, size):
+            return True, 0, 0
+        if size < BULK_BYTES:
+            return False, 0, 0
+        wait = bucket.wait(start)
+        bucket.owe(start, size)
+        return True, max(0, wait - bucket.queue_ns), round(1000 / bucket.bytes_per_ns)
+
+    def _turns(self, sizes: Sizes | None, cwnd: tuple[int, int]) -> Plan:
+        """Return the plan of a request and its answer."""
+        assert sizes is not None
+        up, down, think, close = sizes
+        messages = [Message(CLIENT, up)]
+        if down:
+            messages.append(Message(SERVER, down, think))
+        if close:
+            messages += [Message(SERVER, 0, 0, True), Message(CLIENT, 0, 0, True)]
+        return Plan(tuple(messages), False, cwnd, 2 * (self.lan + self.wan))
+
+    def _errors(self, played: Played, start: int, label: int) -> None:
+        """Record the ICMP errors that the router sent about the segments of a plan."""
+        network, node = self.network, self.node
         for when, seq, index in played.unreachable:
             size = next((s.length for s in played.segments if s.side == CLIENT and s.seq == seq), 0)
             quoted = quoted_segment(
-                node.model.ttl, (self.ipids[0] + index) & 0xFFFF, (node.ip, self.local_port),
-                (self.server.ip, self.port), self.seqs[0] + seq, 40 + size,
-            )  # fmt: skip
+                node.model.ttl,
+                (self.ipids[0] + index) & 0xFFFF,
+                (node.ip, self.local_port),
+                (self.server.ip, self.port),
+                self.seqs[0] + seq,
+                40 + size,
+            )
             network.unreachable(node, start + when, label, quoted, network.code(start + when), None)
-        failure = FAILURES.get(played.outcome)
-        return Course(start, played, failure, start + played.done, row)
 
     def _record(
         self, script: int, start: int, up: bytes, down: bytes, label: int, exchange: int, span: int
@@ -413,57 +428,58 @@ class SimStream:
     def _adopt(self, course: Course) -> None:
         """Move the connection's counters past a plan; its delayed ACK yields to the next words."""
         played = course.played
-        if self.row is not None:
+        if self.row is not None and self.last >= course.start:
             self.network.tape.cut_plan(self.row, course.start, t.P_ACK_CUT)
-        self.row = course.row
-        for side in (CLIENT, SERVER):
-            self.seqs[side] = (self.seqs[side] + played.advance[side]) & 0xFFFFFFFF
-            self.ipids[side] = (self.ipids[side] + played.counts[side]) & 0xFFFF
-            if played.last_sent[side] != BEFORE:
-                self.echoes[side] = course.start + played.last_sent[side]
+        self.row, self.last = course.row, course.last
+        seqs, ipids, advance, counts = self.seqs, self.ipids, played.advance, played.counts
+        seqs[0] = (seqs[0] + advance[0]) & 0xFFFFFFFF
+        seqs[1] = (seqs[1] + advance[1]) & 0xFFFFFFFF
+        ipids[0] = (ipids[0] + counts[0]) & 0xFFFF
+        ipids[1] = (ipids[1] + counts[1]) & 0xFFFF
+        client, server = played.last_sent
+        if client != BEFORE:
+            self.echoes[0] = course.start + client
+        if server != BEFORE:
+            self.echoes[1] = course.start + server
         self.cwnd = played.cwnd
-        self.quiet = max(self.quiet, course.start + played.quiet)
+        quiet = course.start + played.quiet
+        if quiet > self.quiet:
+            self.quiet = quiet
 
-    def _keepalives(self, now: int, end: int, about: About) -> int:
-        """Send keep-alive probes (RFC 9293 §3.8.4) until `end`; return when the connection is lost."""
+    def _probe(self, about: About) -> bool:
+        """Send a keep-alive probe (RFC 9293 §3.8.4); tell whether it is answered."""
         network, conditions = self.network, self.network.conditions
-        at, missed = max(now, self.quiet) + self.keepalive_ns, 0
-        while at < end and at < self.node.link_until:
-            exchange, label = self._exchange(about)
-            seen = at + self.lan
-            answered = self.node.link == "open" or (
-                conditions.timeline.uplink.at(seen) == "up"
-                and conditions.timeline.uplink.at(seen + 2 * self.wan) == "up"
-                and conditions.down(self.server, seen) is None
-            )
-            key = ("keepalive", self.lan, self.wan, answered)
-            script = network.library.kept(
-                key, self.node.stack, keepalive(self.lan, self.wan, answered=answered)
-            )
-            row = self._record(script.number, at, b"", b"", label, exchange, script.span)
-            if row is not None:
-                network.tape.cut_plan(row, self.node.link_until)
-            self._adopt(Course(at, script.played, None, at, row))
-            missed = 0 if answered else missed + 1
-            if missed >= KEEPALIVE_PROBES:
-                return at
-            at += self.keepalive_ns if answered else KEEPALIVE_INTERVAL_NS
-        return NEVER
+        at = network.env.now
+        exchange, label = self._exchange(about)
+        seen = at + self.lan
+        answered = self.node.link == "open" or (
+            conditions.timeline.uplink.at(seen) == "up"
+            and conditions.timeline.uplink.at(seen + 2 * self.wan) == "up"
+            and conditions.down(self.server, seen) is None
+        )
+        key = ("keepalive", self.lan, self.wan, answered)
+        make = partial(keepalive, self.lan, self.wan, answered=answered)
+        script = network.library.kept(key, self.node.stack, make)
+        row = self._record(script.number, at, b"", b"", label, exchange, script.span)
+        if row is not None:
+            network.tape.cut_plan(row, self.node.link_until)
+        self._adopt(Course(at, script.played, None, at, row, at))
+        return answered
 
     def _reset(self, now: int) -> None:
         node = self.node
-        if self.row is not None:
+        if self.row is not None and self.last > now:
             self.network.tape.cut_plan(self.row, now)
         if node.link != "down" and node.lease is not None:
             exchange, label = self._exchange(About(*self.about[:2], why="abort"))
-            script = self.network.library.kept(("reset", self.lan), node.stack, reset(self.lan))
+            script = self.network.library.kept(("reset", self.lan), node.stack, partial(reset, self.lan))
             row = self._record(script.number, now, b"", b"", label, exchange, self.lan)
             if row is not None and now + self.lan >= node.link_until:
                 self.network.tape.cut_plan(row, now)
         self._gone()
 
     def _break(self, now: int) -> None:
-        if self.row is not None:
+        if self.row is not None and self.last > now:
             self.network.tape.cut_plan(self.row, now)
         self._gone()
 

@@ -21,10 +21,10 @@ from testbed.simulation import neighbours
 from testbed.simulation import tape as t
 from testbed.simulation.conditions import Conditions, Server
 from testbed.simulation.host import SimHost, start_device
+from testbed.simulation.library import Library
 from testbed.simulation.network import Network, Station
 from testbed.simulation.node import Node
 from testbed.simulation.plans import Stack
-from testbed.simulation.streams import Library
 from testbed.simulation.waiting import Clock, pause
 from testbed.simulation.wire import group_mac, ip_number, mac_number
 
@@ -78,7 +78,7 @@ class World:
         self.network = Network(
             self.env, topology, conditions, servers, log, round(begin.timestamp()), server_stack, seed
         )
-        self.network.library = Library(self.network)
+        self.network.library = Library(self.network.tape, server_stack)
         upstream = next((s for s in sites if s.entry.name == router.dns.upstream), None)
         if upstream is not None:
             self.network.upstream = servers[upstream.address]
