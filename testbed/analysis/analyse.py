@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
+import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,20 +14,26 @@ import numpy as np
 from testbed.analysis import tables as t
 from testbed.analysis.bandwidth import bandwidth_rows, iso, spike_rows
 from testbed.analysis.devices import device_rows
+from testbed.analysis.disruption import Disruption, as_states, find_disruptions
+from testbed.analysis.geography import Atlas
 from testbed.analysis.ledger import PAYLOAD, PORT, Ledger
 from testbed.analysis.periodicity import periodicity
 from testbed.analysis.protocols import protocol_rows, state_rows, whole_capture
 from testbed.analysis.result import Analysis
 from testbed.analysis.roles import find_roles
+from testbed.analysis.rows import FoundStateRow
 from testbed.analysis.run import Run, State, load_run, load_states
+from testbed.analysis.services import Services, place_rows, service_rows
+from testbed.analysis.states import Exchanges, Normal, applications_in, dependency_rows
 from testbed.analysis.tables import Tables
 from testbed.analysis.tally import add
 from testbed.capture.frame import REASONS, address_text, mac_text
 from testbed.capture.read import Capture
+from testbed.capture.source import STDIN
 from testbed.errors import UserError, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -59,10 +69,44 @@ def analyse(
     if rule not in RULES:
         raise UserError(f"unknown rule '{rule}'; {nearest(rule, RULES)}")
     about = load_run(run) if run is not None else None
+    atlas = Atlas(geo if geo is not None else (about.places if about is not None else None))
     spans, origin = _states(about, states)
-    tables, capture = read_tables(names, _boundaries(spans), progress)
-    ledger = _ledger(tables, about, spans, local, rule)
-    return _result(ledger, capture, about, origin)
+    normal = _baseline(baseline, about, local, rule)
+    with on_disk(names, twice=origin == "none") as files:
+        tables, capture = read_tables(files, _boundaries(spans), progress)
+        ledger = _ledger(tables, about, spans, local, rule)
+        disruptions = find_disruptions(ledger) if origin == "none" else []
+        if disruptions:
+            # Once more, so that cells end where the states do.
+            spans, origin = as_states(disruptions, ledger.begin_ns, ledger.end_ns), "capture"
+            tables, capture = read_tables(files, _boundaries(spans), progress)
+            ledger = _ledger(tables, about, spans, local, rule)
+    capture.names = [names[files.index(name)] for name in capture.names]
+    return _result(ledger, capture, origin, disruptions, atlas, normal)
+
+
+@contextmanager
+def on_disk(names: list[str], *, twice: bool) -> Iterator[list[str]]:
+    """Give the captures as files; standard input that may be read twice becomes a temporary one."""
+    if STDIN not in names or not twice:
+        yield names
+        return
+    with tempfile.NamedTemporaryFile(prefix="testbed-") as copy:
+        shutil.copyfileobj(sys.stdin.buffer, copy, 1 << 20)
+        copy.flush()
+        yield [copy.name if name == STDIN else name for name in names]
+
+
+def _baseline(
+    baseline: str | Path | None, about: Run | None, local: Sequence[str], rule: str
+) -> Normal | None:
+    """Return the applications that each device uses in a steady run's folder, or in a capture."""
+    if baseline is None:
+        return None
+    steady = load_run(baseline) if Path(baseline).is_dir() else None
+    names = [str(steady.capture if steady is not None else baseline)]
+    tables, _ = read_tables(names, _boundaries(()))
+    return applications_in(_ledger(tables, steady or about, (), local, rule), None)
 
 
 def read_tables(
@@ -115,10 +159,18 @@ def _ledger(tables: Tables, about: Run | None, states: tuple[State, ...], local:
     return Ledger(tables, roles, states, first, last, rule)
 
 
-def _result(ledger: Ledger, capture: Capture, about: Run | None, origin: str) -> Analysis:
+def _result(
+    ledger: Ledger,
+    capture: Capture,
+    origin: str,
+    disruptions: list[Disruption],
+    atlas: Atlas,
+    normal: Normal | None,
+) -> Analysis:
     tables = ledger.tables
     totals = whole_capture(ledger)
     lines, periods = periodicity(ledger)
+    services = Services(ledger)
     return Analysis(
         captures=capture.names,
         begin=iso(ledger.begin_ns),
@@ -139,11 +191,31 @@ def _result(ledger: Ledger, capture: Capture, about: Run | None, origin: str) ->
         spikes=spike_rows(ledger),
         periodicity=lines,
         periods=periods,
+        services=service_rows(services, atlas),
+        places=place_rows(services, atlas),
         states=state_rows(ledger),
+        state_services=Exchanges(ledger, services).rows(),
+        dependencies=dependency_rows(ledger, normal),
+        found_states=[
+            FoundStateRow(state.name, iso(state.begin_ns), iso(state.end_ns), kind, why)
+            for state, kind, why in _found(ledger.states, disruptions)
+        ],
         state_spans=ledger.states,
         ledger=ledger,
         **totals,
     )
+
+
+def _found(states: Sequence[State], disruptions: list[Disruption]) -> list[tuple[State, str, str]]:
+    """Return the states that were found, with their kind and the reason."""
+    if not disruptions:
+        return []
+    reasons = {disruption.end_ns: disruption for disruption in disruptions}
+    out = []
+    for state in states:
+        reason = reasons.get(state.end_ns)
+        out.append((state, reason.kind if reason else "online", reason.why if reason else ""))
+    return out
 
 
 def _unplaced(tables: Tables) -> dict[str, dict[str, int]]:

@@ -1,0 +1,76 @@
+"""Which frames are attempts, answers and refusals, by protocol."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from testbed.analysis.payload import ANSWERED, EMPTY, NO_SUCH_NAME, REFUSED, SERVER_FAILURE
+from testbed.analysis.tables import BY_DST, BY_SRC, TCP_ACCEPT, TCP_RESET, TCP_SYN
+from testbed.capture import frame as f
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from testbed.analysis.ledger import Ledger
+
+DISCOVER, OFFER, REQUEST, ACK, NAK = 1, 2, 3, 5, 6
+ECHO_REQUEST, ECHO_REPLY, UNREACHABLE, TIME_EXCEEDED = 8, 0, 3, 11
+
+
+def _sent(ledger: Ledger) -> NDArray[np.bool_]:
+    roles = ledger.roles
+    return np.asarray((roles.device >= 0) & (roles.device < roles.router_index) & (roles.src == roles.device))
+
+
+def _received(ledger: Ledger) -> NDArray[np.bool_]:
+    roles = ledger.roles
+    return np.asarray((roles.device >= 0) & (roles.device < roles.router_index) & (roles.dst == roles.device))
+
+
+def attempts(ledger: Ledger) -> NDArray[np.bool_]:
+    """Return, per key, whether its frames each begin something that wants an answer.
+
+    A DNS query, a TCP SYN (its retransmissions too), a DHCP DISCOVER or REQUEST, an NTP or echo
+    request, any other UDP datagram of an exchange that the device began and that is no multicast.
+    """
+    keys = ledger.keys
+    service, kind, transport = keys["service"], keys["kind"], keys["transport"]
+    multicast = (keys["dst"] >> 40 & 1).astype(bool) & (keys["dst"] < 1 << 48)
+    plain_udp = (transport == f.UDP) & ~np.isin(service, (f.DNS, f.DHCP, f.MDNS, f.SSDP)) & ~multicast
+    wants = (
+        ((service == f.DNS) & (transport == f.UDP) & (kind == 0))
+        | ((transport == f.TCP) & (kind == TCP_SYN))
+        | ((service == f.DHCP) & ((kind == DISCOVER) | (kind == REQUEST)))
+        | ((service == f.ICMP) & (kind == ECHO_REQUEST))
+        | plain_udp
+    )
+    return np.asarray(_sent(ledger) & (keys["role"] == BY_SRC) & wants)
+
+
+def answers(ledger: Ledger) -> NDArray[np.bool_]:
+    """Return, per key, whether its frames show that the other end works (a negative DNS answer does)."""
+    keys = ledger.keys
+    service, kind, transport = keys["service"], keys["kind"], keys["transport"]
+    good = (
+        ((service == f.DNS) & (transport == f.UDP) & np.isin(kind, (ANSWERED, EMPTY, NO_SUCH_NAME)))
+        | ((transport == f.TCP) & (kind != TCP_RESET) & (kind != TCP_SYN))
+        | ((service == f.DHCP) & ((kind == OFFER) | (kind == ACK)))
+        | ((service == f.ICMP) & (kind == ECHO_REPLY))
+        | ((transport == f.UDP) & ~np.isin(service, (f.DNS, f.DHCP, f.MDNS, f.SSDP)) & (keys["role"] == BY_DST))
+    )
+    return np.asarray(_received(ledger) & good)
+
+
+def refusals(ledger: Ledger) -> NDArray[np.bool_]:
+    """Return, per key, whether its frames say no: RST, REFUSED, SERVFAIL, NAK, ICMP unreachable."""
+    keys = ledger.keys
+    service, kind, transport = keys["service"], keys["kind"], keys["transport"]
+    bad = (
+        ((service == f.DNS) & np.isin(kind, (REFUSED, SERVER_FAILURE)))
+        | ((transport == f.TCP) & (kind == TCP_RESET) & (keys["role"] == BY_DST))
+        | ((service == f.DHCP) & (kind == NAK))
+        | ((service == f.ICMP) & ((kind == UNREACHABLE) | (kind == TIME_EXCEEDED)))
+    )
+    return np.asarray(_received(ledger) & bad)

@@ -1,0 +1,130 @@
+"""Disruptions that a capture shows by itself: the Internet gone, the network off, the recorder stopped.
+
+- *Internet off*: for much longer than usual nothing comes from beyond the gateway, while devices
+  try (lookups, connections, requests).
+- *network off*: for much longer than usual there is no frame at all, and afterwards most devices
+  ask for an address again: their link had gone.
+- *recorder stopped*: the same silence, but devices go on as if nothing had happened.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from testbed.analysis.attempts import attempts
+from testbed.analysis.run import State
+from testbed.analysis.tables import ONWARD_NS
+from testbed.capture.frame import DHCP
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from testbed.analysis.ledger import Ledger
+
+INTERNET_OFF, NETWORK_OFF, RECORDER_STOPPED = "internet-off", "network-off", "recorder-stopped"
+LEAST_S = 180.0
+"""Shortest silence that is called a disruption."""
+USUAL_FACTOR = 10.0
+"""How many times longer than the 99th percentile of silences it must be."""
+FEWEST_ATTEMPTS = 5
+"""Attempts that must have failed for the Internet to be called off."""
+SETTLE_S = 180.0
+"""Time after a silence in which devices whose link had gone ask for their addresses."""
+
+
+class Disruption(NamedTuple):
+    """A disruption that was found; times in Unix ns."""
+
+    kind: str
+    begin_ns: int
+    end_ns: int
+    why: str
+
+
+def find_disruptions(ledger: Ledger) -> list[Disruption]:
+    """Return the disruptions in order of time."""
+    events = ledger.tables.events
+    if len(events) < 3:
+        return []
+    time_ns = np.sort(events["time_ns"])
+    silences = _silences(time_ns)
+    found = [_silence(ledger, begin, end) for begin, end in silences]
+    key = events["key"]
+    inbound = ledger.roles.remote & (ledger.roles.dst >= 0)
+    arrivals = np.sort(events["time_ns"][inbound[key]])
+    if len(arrivals) >= 3:
+        tried = np.sort(events["time_ns"][attempts(ledger)[key]])
+        for begin, end in _silences(arrivals):
+            # The part of the gap in which the network was up and recorded.
+            for lo, hi in _without(begin, end, silences):
+                failed = tried[(tried > lo) & (tried < hi)]
+                if hi - lo >= LEAST_S * 1e9 and len(failed) >= FEWEST_ATTEMPTS:
+                    start = (lo + int(failed[0])) // 2 if lo == begin else lo
+                    found.append(
+                        Disruption(
+                            INTERNET_OFF, start, hi,
+                            f"{len(failed)} attempts and no answer from the Internet in {(hi - start) / 1e9:.0f} s",
+                        )
+                    )  # fmt: skip
+    return sorted(found, key=lambda disruption: disruption.begin_ns)
+
+
+def _silences(time_ns: NDArray[np.int64]) -> list[tuple[int, int]]:
+    """Return the gaps that are far longer than usual."""
+    gaps = np.diff(time_ns)
+    usual = float(np.quantile(gaps, 0.99)) if len(gaps) else 0.0
+    least = max(LEAST_S * 1e9, USUAL_FACTOR * max(usual, float(ONWARD_NS)))
+    return [(int(time_ns[i]), int(time_ns[i + 1])) for i in np.flatnonzero(gaps >= least)]
+
+
+def _without(begin: int, end: int, holes: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return a span without the holes in it."""
+    parts = []
+    for lo, hi in holes:
+        if hi <= begin or lo >= end:
+            continue
+        if lo > begin:
+            parts.append((begin, lo))
+        begin = max(begin, hi)
+    if begin < end:
+        parts.append((begin, end))
+    return parts
+
+
+def _silence(ledger: Ledger, begin: int, end: int) -> Disruption:
+    """Tell a network that was off from a recorder that stopped."""
+    events, roles = ledger.tables.events, ledger.roles
+    key = events["key"]
+    sent = (roles.src[key] >= 0) & (roles.src[key] == roles.device[key])
+    before = set(roles.src[key[sent & (events["time_ns"] <= begin)]].tolist())
+    settling = (events["time_ns"] >= end) & (events["time_ns"] <= end + int(SETTLE_S * 1e9))
+    asks = ledger.keys["service"][key] == DHCP
+    renewed = set(roles.src[key[sent & settling & asks]].tolist()) & before
+    if before and 2 * len(renewed) >= len(before):
+        why = f"no frame for {(end - begin) / 1e9:.0f} s, then {len(renewed)} of {len(before)} devices asked for an address"
+        return Disruption(NETWORK_OFF, begin, end, why)
+    why = f"no frame for {(end - begin) / 1e9:.0f} s, then devices went on ({len(renewed)} of {len(before)} asked for an address)"
+    return Disruption(RECORDER_STOPPED, begin, end, why)
+
+
+def as_states(disruptions: list[Disruption], begin_ns: int, end_ns: int) -> tuple[State, ...]:
+    """Return the capture as states: each disruption, and the steady spans around them."""
+    if not disruptions:
+        return ()
+    states = []
+    counts: dict[str, int] = {}
+    at = begin_ns
+
+    def add(kind: str, begin: int, end: int) -> None:
+        if end > begin:
+            counts[kind] = counts.get(kind, 0) + 1
+            states.append(State(f"{kind}-{counts[kind]}", begin, end))
+
+    for disruption in disruptions:
+        add("online", at, disruption.begin_ns)
+        add(disruption.kind, max(at, disruption.begin_ns), disruption.end_ns)
+        at = max(at, disruption.end_ns)
+    add("online", at, end_ns + 1)
+    return tuple(states)
