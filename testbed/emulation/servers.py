@@ -7,6 +7,7 @@ import struct
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from testbed.emulation.tcp_timers import TcpTimers
 from testbed.host import Answer, Session
 
 if TYPE_CHECKING:
@@ -37,6 +38,11 @@ def vanish(connection: socket.socket) -> None:
 def send_pending_ack(connection: socket.socket) -> None:
     """Make the kernel send the ACK it is delaying, if it is."""
     connection.setsockopt(socket.IPPROTO_TCP, _TCP_QUICKACK, _SEND_PENDING_ACK)
+
+
+def delay_acks(connection: socket.socket) -> None:
+    """Make the kernel delay ACKs wherever it may (its interactive mode)."""
+    connection.setsockopt(socket.IPPROTO_TCP, _TCP_QUICKACK, 0)
 
 
 def reset(connection: socket.socket) -> None:
@@ -176,10 +182,10 @@ class Connection:
         if station.tcp is not None:
             address, number = accepted.getsockname()
             key = (socket.inet_aton(address), number, socket.inet_aton(peer[0]), peer[1])
-            record = station.tcp.connection(key)
-            record.acknowledge = self._acknowledge
-            record.given_up = self.vanish
-            self._record = record
+            delay_acks(accepted)
+            self._record = station.tcp.program(
+                key, self._acknowledge, lambda: delay_acks(accepted), self.vanish
+            )
         self._loop.watch(accepted.fileno(), self._readable)
 
     def _acknowledge(self) -> None:
@@ -194,6 +200,8 @@ class Connection:
         except OSError:
             self._end()
             return
+        if self._record is not None and data:
+            TcpTimers.data_read(self._record)
         if self._first and data:
             self._first = False
             if data[:2] == _TLS_HANDSHAKE and len(data) > 5 and data[5] == _CLIENT_HELLO:
@@ -293,7 +301,7 @@ class Connection:
 
     def _forget(self) -> None:
         if self._record is not None:
-            self._record.acknowledge = self._record.given_up = None
+            TcpTimers.release(self._record)
         for timer in self._waiting:
             timer.cancel()
         if self._socket.fileno() >= 0:

@@ -78,7 +78,6 @@ class Interface:
         station = self.station
         ethertype, protocol = frames.kind(frame)
         conn = None
-        before = None
         if ethertype == frames.ARP:
             if self.neighbours is not None:
                 self.neighbours.arriving(frame)
@@ -86,12 +85,10 @@ class Interface:
             conn = station.tcp.arriving(frame)
             if station.tcp.progressed and self.neighbours is not None:
                 self.neighbours.confirmed(frame[6:12])
-            if conn is not None:
-                before = conn.acknowledged
         self.tap.write(frame)
         station.look()
         if conn is not None and station.tcp is not None:
-            station.tcp.arrived(conn, before)
+            station.tcp.arrived(conn)
 
     def look(self, spontaneous: bool = False) -> None:
         """Send on what the kernel has put out."""

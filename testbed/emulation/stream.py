@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from testbed.emulation.frames import TCP
 from testbed.emulation.loop import Future
-from testbed.emulation.servers import reset, send_pending_ack, vanish
+from testbed.emulation.servers import delay_acks, reset, send_pending_ack, vanish
+from testbed.emulation.tcp_timers import TcpTimers
 from testbed.emulation.tls import client_end
 from testbed.host import About, CancelledError, LinkDown, NetError, NoReply, Refused, StreamLost, Unreachable
 
@@ -93,9 +94,7 @@ class EmulatedStream:
         tcp = device.station.tcp
         if tcp is not None:
             key = (socket.inet_aton(lease.address), self._port, socket.inet_aton(self.peer[0]), self.peer[1])
-            self._record = tcp.connection(key)
-            self._record.acknowledge = self._acknowledge
-            self._record.given_up = self._given_up
+            self._record = tcp.program(key, self._acknowledge, self._delay_acks, self._given_up)
         number = self._socket.connect_ex(self.peer)
         device.station.look()
         if number not in (0, errno.EINPROGRESS):
@@ -110,6 +109,8 @@ class EmulatedStream:
         if number:
             self._wake(_CONNECT_FAILURES.get(number, NoReply))
         else:
+            if self._record is not None:
+                delay_acks(self._socket)
             self._loop.watch(self._socket.fileno(), self._readable)
             self._wake(None)
 
@@ -224,6 +225,9 @@ class EmulatedStream:
         send_pending_ack(self._socket)
         self._device.station.look()
 
+    def _delay_acks(self) -> None:
+        delay_acks(self._socket)
+
     def _given_up(self) -> None:
         """The kernel would have given up: no answer to the SYN, or to data sent often enough."""
         opened = self.open
@@ -277,6 +281,8 @@ class EmulatedStream:
         except OSError:
             self._drop()
             return
+        if self._record is not None and data:
+            TcpTimers.data_read(self._record)
         if self._tls is not None and data:
             shaking = not self._tls.established
             plain, out, ended = self._tls.feed(data)
@@ -318,7 +324,7 @@ class EmulatedStream:
         self._finished = True
         self.open = False
         if self._record is not None:
-            self._record.acknowledge = self._record.given_up = None
+            TcpTimers.release(self._record)
         self._loop.forget(self._socket.fileno())
         self._device.streams.discard(self)
 
@@ -341,9 +347,10 @@ class Lingering:
         self._socket = connection
         self._record = record
         device.streams.add(self)
-        if record is not None:
-            record.given_up = self.vanish
-            record.acknowledge = self._acknowledge
+        if record is not None and device.station.tcp is not None:
+            device.station.tcp.program(
+                record.key, self._acknowledge, lambda: delay_acks(connection), self.vanish
+            )
         self._timer = device.loop.call_later(_LINGER_S, self.vanish)
         device.loop.watch(connection.fileno(), self._readable)
         try:
@@ -373,7 +380,7 @@ class Lingering:
 
     def _leave(self) -> None:
         if self._record is not None:
-            self._record.acknowledge = self._record.given_up = None
+            TcpTimers.release(self._record)
         self._timer.cancel()
         self._device.loop.forget(self._socket.fileno())
         self._device.streams.discard(self)

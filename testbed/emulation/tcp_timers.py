@@ -4,7 +4,8 @@ Under the virtual clock a kernel's own timers run about a thousand times too slo
 moment too fast. So no timer of the kernel shapes a frame; what it would do, this does in virtual time:
 - retransmission (RFC 6298, Linux's bounds): the routes carry a least timeout of 100 s, and a copy
   of what is not acknowledged is sent again from here;
-- the delayed ACK: asked for with TCP_QUICKACK when its virtual time has come;
+- the delayed ACK: the kernel always delays, and is asked with TCP_QUICKACK when it is time
+  (`AckPolicy` says when);
 - keep-alive probes: made here from the side's last segment;
 - giving up after the stack's number of retries: the program is told.
 What the kernel's timers send all the same (a *spontaneous* frame) is held back or dropped.
@@ -16,7 +17,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from testbed.emulation.frames import ACK, FIN, RST, SYN, Segment, after, probe
+from testbed.emulation.ack_policy import AckPolicy
+from testbed.emulation.frames import ACK, FIN, PSH, RST, SYN, Segment, after, probe
 from testbed.emulation.loop import NS
 
 if TYPE_CHECKING:
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 Key = tuple[bytes, int, bytes, int]
 """Local address and port, remote address and port."""
 
+_SMALL = 536
+"""Data below this is never a full segment (RFC 9293 §3.7.1)."""
 _ORPHAN_RETRIES = 8
 """Retransmissions of a FIN after the program closed (Linux tcp_orphan_retries)."""
 _KEEPALIVE_PROBES = 9
@@ -49,6 +53,7 @@ class Connection:
     """What is known of one connection from the frames that pass."""
 
     key: Key
+    policy: AckPolicy
     sent_to: int | None = None
     """Sequence number after the last byte sent."""
     acknowledged: int | None = None
@@ -67,8 +72,14 @@ class Connection:
     last_frame: bytes = b""
     last_heard_ns: int = 0
     closing: bool = False
+    quick: bool = False
+    """Whether the last data is to be acknowledged at once."""
+    due: int | None = None
+    """The data up to here is to be acknowledged."""
     acknowledge: Callable[[], None] | None = None
     """Makes the kernel send the ACK it is delaying."""
+    delay: Callable[[], None] | None = None
+    """Makes the kernel delay its ACKs again."""
     given_up: Callable[[], None] | None = None
     """Tells the program that the kernel would have given up."""
     keepalive: Timer | None = None
@@ -101,8 +112,27 @@ class TcpTimers:
         """Return the record of a connection, new if need be."""
         found = self._connections.get(key)
         if found is None:
-            found = self._connections[key] = Connection(key, rto_ns=round(self._stack.syn_timeout * NS))
+            policy = AckPolicy(round(self._stack.delayed_ack * NS))
+            rto_ns = round(self._stack.syn_timeout * NS)
+            found = self._connections[key] = Connection(key, policy, rto_ns=rto_ns)
         return found
+
+    def program(
+        self,
+        key: Key,
+        acknowledge: Callable[[], None],
+        delay: Callable[[], None],
+        given_up: Callable[[], None],
+    ) -> Connection:
+        """Tie a connection to the socket of its program, and return its record."""
+        conn = self.connection(key)
+        conn.acknowledge, conn.delay, conn.given_up = acknowledge, delay, given_up
+        return conn
+
+    @staticmethod
+    def release(conn: Connection) -> None:
+        """Note that the program's socket is gone."""
+        conn.acknowledge = conn.delay = conn.given_up = None
 
     def drop(self, key: Key) -> None:
         """Forget a connection and its timers."""
@@ -133,9 +163,13 @@ class TcpTimers:
                 conn.closing = conn.closing or segment.flags & FIN != 0
                 if conn.retry is None:
                     self._arm(conn)
+                if segment.length:
+                    conn.policy.sent_data(self._loop.now_ns)
         elif spontaneous and conn.delayed is not None:
             self.suppressed += 1
             conn.early_ack = frame
+            if conn.delay is not None:
+                conn.delay()  # the kernel's timer has ended its interactive mode
             return None
         if segment.flags & ACK:
             self._acknowledged(conn, segment.ack)
@@ -144,6 +178,9 @@ class TcpTimers:
 
     def _acknowledged(self, conn: Connection, number: int) -> None:
         conn.acknowledged = number
+        if conn.due is not None:
+            conn.due = None
+            conn.policy.acknowledged()
         conn.early_ack = None
         if conn.delayed is not None:
             conn.delayed.cancel()
@@ -170,15 +207,35 @@ class TcpTimers:
         if segment.flags & FIN and conn.closing and not conn.held:
             self.drop(key)  # both sides are done
             return None
-        return conn if segment.length else None
+        if not segment.length:
+            return None
+        if (
+            conn.acknowledged is not None
+            and after(segment.seq, conn.acknowledged)
+            and conn.due != segment.seq
+        ):
+            conn.policy.gap()
+            return None  # the kernel asks for what is missing at once
+        small = segment.flags & PSH != 0 or segment.length < _SMALL
+        conn.due = segment.end
+        conn.quick = conn.policy.received(self._loop.now_ns, conn.rto_ns, small)
+        return conn
 
-    def arrived(self, conn: Connection, acknowledged_before: int | None) -> None:
-        """Note that the kernel has dealt with data; if it keeps its ACK back, time it."""
-        if conn.acknowledged == acknowledged_before and conn.delayed is None:
-            conn.delayed = self._loop.call_later(self._stack.delayed_ack, lambda: self._ack_due(conn))
+    def arrived(self, conn: Connection) -> None:
+        """Note that the kernel has dealt with data; if it is to keep its ACK back, time it."""
+        if conn.due is not None and not conn.quick and conn.delayed is None:
+            delay_ns = conn.policy.delay_ns(conn.srtt_ns)
+            conn.delayed = self._loop.call_at(self._loop.now_ns + delay_ns, lambda: self._ack_due(conn))
+
+    @staticmethod
+    def data_read(conn: Connection) -> None:
+        """Note that the program has read all there was: an ACK that is due at once goes out now."""
+        if conn.due is not None and conn.quick and conn.acknowledge is not None:
+            conn.acknowledge()
 
     def _ack_due(self, conn: Connection) -> None:
         conn.delayed = None
+        conn.policy.missed(conn.rto_ns)
         if conn.early_ack is not None:
             frame, conn.early_ack = conn.early_ack, None
             self._acknowledged(conn, Segment(frame).ack)
