@@ -221,7 +221,9 @@ class FakeHost:
     def _done(self, kind: str, about: About, outcome: str, data: bytes = b"") -> None:
         self.net.log.append(Done(round(self.net.now - BEGIN, 3), self.task, kind, about, outcome, data))
 
-    async def _answer(self, kind: str, about: About, data: bytes, timeout_s: float, failure: Any, got: Any) -> bytes:
+    async def _answer(
+        self, kind: str, about: About, data: bytes, timeout_s: float, failure: Any, got: Any
+    ) -> bytes:
         """Wait as the network does, log the exchange at its begin, and end it."""
         outcome = failure.outcome if failure is not None else "ok" if got is not None else "no-reply"
         self._done(kind, about, outcome, data)
@@ -232,7 +234,9 @@ class FakeHost:
             raise failure
         return bytes(got)
 
-    async def dhcp_exchange(self, message: bytes, server: str | None, timeout_s: float, about: About) -> bytes:
+    async def dhcp_exchange(
+        self, message: bytes, server: str | None, timeout_s: float, about: About
+    ) -> bytes:
         failure = None if self.net.lan else LinkDown()
         got = None
         if failure is None and "dhcp" not in self.net.deaf:
@@ -241,7 +245,13 @@ class FakeHost:
         return await self._answer(dhcp.parse(message).kind, about, message, timeout_s, failure, got)
 
     async def udp_request(
-        self, address: str, port: int, data: bytes, timeout_s: float, about: About, source_port: int | None = None
+        self,
+        address: str,
+        port: int,
+        data: bytes,
+        timeout_s: float,
+        about: About,
+        source_port: int | None = None,
     ) -> bytes:
         failure = self.net.reach(address)
         service = self.net.servers.get((address, port))
@@ -259,7 +269,13 @@ class FakeHost:
         return await self._answer("udp", about, data, timeout_s, failure, got)
 
     def udp_send(
-        self, address: str, port: int, data: bytes, about: About, source_port: int | None = None, ttl: int = 64
+        self,
+        address: str,
+        port: int,
+        data: bytes,
+        about: About,
+        source_port: int | None = None,
+        ttl: int = 64,
     ) -> None:
         if self.net.lan and self.lease:
             self._done("send", about, "sent", data)

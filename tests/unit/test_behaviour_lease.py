@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from testbed.behaviours import facts
@@ -64,7 +66,7 @@ def test_waits_are_spread_by_a_second() -> None:
     host.link(True)
     net.run(200)
     at = times(net, "DISCOVER")
-    gaps = [b - a for a, b in zip(at, at[1:], strict=False)]
+    gaps = [b - a for a, b in itertools.pairwise(at)]
     assert all(abs(gap - wait) <= 1 for gap, wait in zip(gaps, [4, 8, 16, 32], strict=False))
     assert gaps[:4] != [4, 8, 16, 32]
 
@@ -119,7 +121,7 @@ def test_a_silent_server_is_asked_at_half_the_remaining_time_then_anyone_then_th
     assert renewing[0].at == pytest.approx(t1, abs=1)
     assert renewing[1].at == pytest.approx(t1 + (t2 - t1) / 2, abs=30)
     before = [done for done in renewing if done.at < t2 - 1]
-    gaps = [b.at - a.at for a, b in zip(before, before[1:], strict=False)]
+    gaps = [b.at - a.at for a, b in itertools.pairwise(before)]
     assert min(gaps) >= 60, "RFC 2131 wants at least 60 s between retransmissions"
     rebinding = [done for done in renewing if done.at >= t2 - 1]
     assert rebinding and {done.about.why for done in rebinding} == {"T2"}
@@ -165,7 +167,9 @@ def test_a_second_asker_has_a_period_of_its_own() -> None:
     assert [at for at, why in whys if why != "T1"] == [7.0, 14.0, 21.0]
 
 
-@pytest.mark.parametrize(("how", "expected"), [("discover", ["DISCOVER", "REQUEST"]), ("request", ["REQUEST"])])
+@pytest.mark.parametrize(
+    ("how", "expected"), [("discover", ["DISCOVER", "REQUEST"]), ("request", ["REQUEST"])]
+)
 def test_an_off_line_device_suspects_its_lease(how: str, expected: list[str]) -> None:
     net, host = client(offline_every="8min", offline_with=how)
     host.link(True)

@@ -193,7 +193,12 @@ def run(
 
 def test_a_daily_batch_comes_at_its_hours_and_asks_for_each_name() -> None:
     p = NameBatch.model_validate(
-        {"behaviour": "name_batch", "name": "n", "at": ["15:00", "18:30"], "names": ["cloud.example", "b.example"]}
+        {
+            "behaviour": "name_batch",
+            "name": "n",
+            "at": ["15:00", "18:30"],
+            "names": ["cloud.example", "b.example"],
+        }
     )
     net, _ = run(name_batch, p)
     net.run(48 * 3600)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -63,7 +64,7 @@ def test_the_first_connection_registers_then_beats() -> None:
     net.run(100)
     assert sizes(net) == [600, 600, 600, 300, 300, 300]
     beats = [done.at for done in of(net, "request")][3:]
-    assert [b - a for a, b in zip(beats, beats[1:], strict=False)] == pytest.approx([30, 30])
+    assert [b - a for a, b in itertools.pairwise(beats)] == pytest.approx([30, 30])
     assert host.board.get(facts.ONLINE) and host.board.get(facts.REGISTERED) and host.board.get("cloud")
     assert {done.about.protocol for done in of(net, "request")} == {"HTTPS"}
 
@@ -93,7 +94,7 @@ def test_never_reached_it_retries_shortly_and_for_ever() -> None:
     online(host)
     net.run(2 * 3600)
     tries = [done.at for done in net.log if done.about.protocol == "DNS"]
-    assert [b - a for a, b in zip(tries, tries[1:], strict=False)] == pytest.approx([20.05] * (len(tries) - 1))
+    assert [b - a for a, b in itertools.pairwise(tries)] == pytest.approx([20.05] * (len(tries) - 1))
     assert not host.board.get(facts.LOST) and host.board.get(facts.FRESH)
     net.uplink = "up"
     net.run(60)
@@ -135,7 +136,9 @@ def test_a_new_link_forgets_the_back_off_and_registers_again() -> None:
 
 
 def test_what_was_only_resumed_counts_as_registered_later() -> None:
-    net, host = cloud(registers_again_after="2h", retries={"unvalidated": {"first": "5s"}, "validated": {"first": "5s"}})
+    net, host = cloud(
+        registers_again_after="2h", retries={"unvalidated": {"first": "5s"}, "validated": {"first": "5s"}}
+    )
     net.run(100)
     net.uplink = "silent"
     net.run(120)
@@ -173,12 +176,17 @@ def test_prerequisites_hold_the_session_back() -> None:
 
 
 def test_tls_says_what_the_model_says_and_offers_resumption_later() -> None:
-    endpoint = {"host": "cloud.example", "tls": {"sni": False, "hello": "307B", "chain": "4.6kB", "resume": True}}
+    endpoint = {
+        "host": "cloud.example",
+        "tls": {"sni": False, "hello": "307B", "chain": "4.6kB", "resume": True},
+    }
     hellos: list[Any] = []
     net, host = place()
     original = host.open_stream
 
-    async def spy(address: str, port: int, timeout_s: float, about: Any, tls: Any = None, keepalive_s: Any = None) -> Any:
+    async def spy(
+        address: str, port: int, timeout_s: float, about: Any, tls: Any = None, keepalive_s: Any = None
+    ) -> Any:
         hellos.append(tls)
         return await original(address, port, timeout_s, about, tls, keepalive_s)
 
@@ -296,7 +304,7 @@ def test_mqtt_connects_subscribes_announces_and_pings() -> None:
     assert announce.topic == "device/50c7bf000001/boot"
     assert pings and all(isinstance(ping, mqtt.Pingreq) for ping in pings)
     beats = [d.at for d in net.log if d.kind == "request"][2:]
-    assert [b - a for a, b in zip(beats, beats[1:], strict=False)] == pytest.approx([10, 10])
+    assert [b - a for a, b in itertools.pairwise(beats)] == pytest.approx([10, 10])
     assert host.board.get("broker") and host.board.get(facts.ONLINE)
 
 
@@ -385,7 +393,7 @@ def test_it_tries_constantly_after_its_link_came_back_without_the_internet() -> 
     since = net.now - 1_523_541_600.0
     net.run(600)
     lookups = [done.at for done in of(net, "udp", since)]
-    assert [b - a for a, b in zip(lookups, lookups[1:], strict=False)] == pytest.approx([16.05] * (len(lookups) - 1))
+    assert [b - a for a, b in itertools.pairwise(lookups)] == pytest.approx([16.05] * (len(lookups) - 1))
     net.uplink = "up"
     net.run(60)
     assert sizes(net, since).count(700) == 5
