@@ -109,7 +109,7 @@ class SimStream:
         self.sealing = Sealing(hello, secret, self.server.host_name, network.pool)
         window = node.stack.initial_window
         self.cwnd = (window, 10)
-        self.quiet = 0
+        self.quiet = -NEVER
         """When nothing of the connection is under way any more."""
         self.lost_at = NEVER
         self.row: int | None = None
