@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from testbed.models.units import spoken
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = ["size", "spoken", "table"]
+
+
+def spoken(seconds: float) -> str:
+    """Return a duration as one writes it in YAML: ``1h30m``."""
+    from testbed.models.units import spoken as in_units  # the models cost 0.1 s to import
+
+    return in_units(seconds)
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = ()) -> str:
