@@ -16,10 +16,9 @@ if TYPE_CHECKING:
 
 FEWEST_WINDOWS = 8
 """With fewer windows nothing is called unusual."""
-SPIKE_FACTOR = 4.0
-"""A spike has at least this many times the median window's bytes, a dip at most that part of it."""
-SPIKE_MADS = 6.0
-"""And lies this many (normalised) median absolute deviations away from it."""
+SPIKE_FACTOR = 2.0
+"""A spike has more than this many times the bytes of 19 windows in 20, a dip less than that part."""
+USUAL_SHARE = 0.95
 MAX_DENSE = 1 << 22
 
 
@@ -69,50 +68,38 @@ def bandwidth_rows(ledger: Ledger) -> list[BandwidthRow]:
 
 
 def spike_rows(ledger: Ledger) -> list[SpikeRow]:
-    """Return the windows whose traffic is far above (up) or below (down) the device's median window.
+    """Return the windows with far more (up) or far fewer (down) bytes than nearly all of the device's.
 
-    Neighbouring windows are one spike. It is put down to the protocol and name with the most bytes
-    beyond their usual share.
+    Neighbouring windows are one spike. It is put down to the protocol and name whose bytes differ
+    most from their share of the whole capture.
     """
-    device, window, values = window_bytes(ledger)
     rows: list[SpikeRow] = []
     width = ledger.tables.window_ns
-    if ledger.windows < FEWEST_WINDOWS:
+    if not FEWEST_WINDOWS <= ledger.windows <= MAX_DENSE:
         return rows
-    first, last = ledger.begin_ns // width, (ledger.end_ns - 1) // width
+    device, window, values = window_bytes(ledger)
+    first = ledger.begin_ns // width
     for i in range(len(ledger.roles.devices)):
+        amount = np.zeros(ledger.windows, np.int64)
         mine = device == i
-        when, amount = window[mine], values[mine].sum(axis=1)
-        idle = ledger.windows - len(when)
-        median, deviation = _centre(amount, idle)
-        if len(when) < FEWEST_WINDOWS or median <= 0:
-            continue
-        up = (amount > SPIKE_FACTOR * median) & (amount > median + SPIKE_MADS * deviation)
-        whole = (when > first) & (when < last)  # the outer windows are cut by the capture
-        down = (amount * SPIKE_FACTOR < median) & (amount < median - SPIKE_MADS * deviation) & whole
+        amount[window[mine] - first] = values[mine].sum(axis=1)
+        low, middle, high = np.quantile(amount, [1 - USUAL_SHARE, 0.5, USUAL_SHARE]).tolist()
+        up = amount > SPIKE_FACTOR * high
+        down = amount * SPIKE_FACTOR < low
+        down[[0, -1]] = False  # cut by the begin and end of the capture
         if not up.any() and not down.any():
             continue
         shares = _Shares(ledger, i)
         for direction, chosen in (("up", up), ("down", down)):
-            for begin, end in _runs(when[chosen]):
-                inside = (when >= begin) & (when <= end)
-                total = int(amount[inside].sum())
-                usual = median * int(end - begin + 1)
-                protocol, name, share = shares.reason(begin, end, direction == "up")
+            for begin, end in _runs(np.flatnonzero(chosen)):
+                protocol, name, share = shares.reason(begin + first, end + first, direction == "up")
                 rows.append(
                     SpikeRow(
-                        ledger.roles.name(i), iso(begin * width), iso((end + 1) * width), direction,
-                        total, round(usual, 1), protocol, name, share,
-                    )  # fmt: skip
-                )
+                        ledger.roles.name(i), iso((begin + first) * width), iso((end + first + 1) * width), direction,
+                        int(amount[begin : end + 1].sum()), round(middle * (end - begin + 1), 1), protocol, name, share,
+                    )
+                )  # fmt: skip
     return rows
-
-
-def _centre(amount: NDArray[np.int64], idle: int) -> tuple[float, float]:
-    """Return median and normalised median absolute deviation, with `idle` empty windows."""
-    everything = np.concatenate([amount, np.zeros(min(idle, len(amount) + 1), np.int64)])
-    median = float(np.median(everything))
-    return median, 1.4826 * float(np.median(np.abs(everything - median)))
 
 
 def _runs(windows: NDArray[np.int64]) -> list[tuple[int, int]]:

@@ -49,6 +49,10 @@ MAX_LINES = 2016
 NEIGHBOURS = 25
 SAME = 0.01
 """Periods closer than this are the same."""
+LEAST_PRESENCE = 0.25
+"""Share of the time from its first to its last event that a schedule's steps must fill."""
+EPISODE_PCT = 10.0
+"""Below this share of the capture, what was found is an episode and no schedule of the device."""
 ON_LATTICE = 0.7
 """Share of a flow's events with a step of another schedule before them, from which on it is timed by it."""
 
@@ -123,8 +127,9 @@ def periodicity(ledger: Ledger) -> tuple[list[LineRow], list[PeriodRow]]:
     flows = gather(time_ns, flow_of_key[key], len(flow_label), flow_label, begin)
     duration_s = (end - begin) / 1e9
     rows = _merge(ledger, _schedules(whole), _schedules(flows), whole, flows, flow_text, duration_s)
-    lines, significant = _spectra(ledger, whole, duration_s)
-    return lines, [_with_lines(row, significant) for row in rows]
+    lines, significant = _spectra(ledger, whole, duration_s, rows)
+    resolution = WEEK_S / max(duration_s, WINDOW_S)
+    return lines, [_with_lines(row, significant, resolution) for row in rows]
 
 
 def _flows(ledger: Ledger, label: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64], list[str]]:
@@ -201,6 +206,8 @@ def _merge(
     )
     for found, text in ranked:
         known = taken.setdefault(found.label, [])
+        if _presence(found) < LEAST_PRESENCE:  # short trains within bursts, again and again
+            continue
         if any(_same(found, other) for other in known):
             continue
         times = (flow_events if text else whole_events).series(found.series)
@@ -212,6 +219,11 @@ def _merge(
         known.append(found)
         rows.append(_row(ledger, found, text, duration_s))
     return rows
+
+
+def _presence(found: _Found) -> float:
+    values = found.values
+    return float(values[c.STEPS] * values[c.PERIOD] / max(values[c.LAST] - values[c.FIRST], values[c.PERIOD]))
 
 
 def _same(found: _Found, other: _Found) -> bool:
@@ -252,6 +264,7 @@ def _row(ledger: Ledger, found: _Found, text: str, duration_s: float) -> PeriodR
     values = found.values
     period = float(values[c.PERIOD])
     active = float(values[c.LAST] - values[c.FIRST]) + period
+    coverage = round(min(100.0, 100 * active / max(duration_s, active)), 2)
     device, protocol = divmod(found.label, len(PROTOCOLS))
     return PeriodRow(
         device=ledger.roles.name(device),
@@ -261,16 +274,25 @@ def _row(ledger: Ledger, found: _Found, text: str, duration_s: float) -> PeriodR
         error_s=float(f"{max(float(values[c.ERROR]), 1e-6):.3g}"),
         cycles=int(values[c.STEPS]),
         jitter_s=float(f"{float(values[c.JITTER]):.3g}"),
-        coverage_pct=round(min(100.0, 100 * active / max(duration_s, active)), 2),
+        coverage_pct=coverage,
         cycles_per_week=round(WEEK_S / period, 4),
         lines="",
-        method="chain",
+        kind="schedule" if coverage >= EPISODE_PCT else "episode",
         p_value=float(f"{exp(max(float(values[c.LOG_P]), -700.0)):.3g}"),
     )
 
 
-def _spectra(ledger: Ledger, events: Events, duration_s: float) -> tuple[list[LineRow], dict[tuple[str, str], list[float]]]:
-    """Return all lines, and the significant ones of each (device, protocol) in cycles per week."""
+def _spectra(
+    ledger: Ledger, events: Events, duration_s: float, periods: list[PeriodRow]
+) -> tuple[list[LineRow], dict[tuple[str, str], list[float]]]:
+    """Return all lines, and the significant ones of each (device, protocol) in cycles per week.
+
+    A line is significant by itself, or, where a period was found, as one of its harmonics: then only
+    that one line is tested, not all.
+    """
+    fundamentals: dict[tuple[str, str], list[float]] = {}
+    for row in periods:
+        fundamentals.setdefault((row.device, row.protocol), []).append(row.cycles_per_week)
     windows = int(duration_s // WINDOW_S)
     rows: list[LineRow] = []
     significant: dict[tuple[str, str], list[float]] = {}
@@ -279,12 +301,18 @@ def _spectra(ledger: Ledger, events: Events, duration_s: float) -> tuple[list[Li
     if windows < 4 or not len(used):
         return rows, significant
     lines = windows // 2
-    threshold = log(lines * len(used) / FALSE_ALARM)
-    frequency = np.arange(1, lines + 1) * (WEEK_S / (windows * WINDOW_S))
+    threshold, single = log(lines * len(used) / FALSE_ALARM), -log(FALSE_ALARM)
+    resolution = WEEK_S / (windows * WINDOW_S)
+    frequency = np.arange(1, lines + 1) * resolution
     shown_frequency = np.round(frequency, 4)
     for s in used.tolist():
         magnitude, height = spectrum(events.series(s), windows)
-        peak = (height > threshold) & is_peak(magnitude) & (np.arange(1, lines + 1) >= FEWEST_CYCLES)
+        device, protocol = divmod(int(events.label[s]), len(PROTOCOLS))
+        name, word = ledger.roles.name(device), PROTOCOLS[protocol]
+        high = height > threshold
+        for base in fundamentals.get((name, word), ()):
+            high |= (height > single) & is_harmonic(frequency, base, resolution)
+        peak = high & is_peak(magnitude) & (np.arange(1, lines + 1) >= FEWEST_CYCLES)
         if sizes[s] < FEWEST_EVENTS:
             peak[:] = False
         keep = np.arange(lines)
@@ -292,8 +320,6 @@ def _spectra(ledger: Ledger, events: Events, duration_s: float) -> tuple[list[Li
             strongest = np.zeros(lines, bool)
             strongest[np.argpartition(magnitude, -MAX_LINES)[-MAX_LINES:]] = True
             keep = np.flatnonzero(strongest | peak)
-        device, protocol = divmod(int(events.label[s]), len(PROTOCOLS))
-        name, word = ledger.roles.name(device), PROTOCOLS[protocol]
         significant[name, word] = frequency[peak].tolist()
         chance = np.exp(-np.minimum(height, 700.0))
         rows += [
@@ -345,12 +371,14 @@ def is_peak(magnitude: NDArray[np.float64]) -> NDArray[np.bool_]:
     return np.asarray(np.all([magnitude >= side for side in sides], axis=0))
 
 
-def _with_lines(row: PeriodRow, significant: dict[tuple[str, str], list[float]]) -> PeriodRow:
+def is_harmonic(frequency: NDArray[np.float64], base: float, resolution: float) -> NDArray[np.bool_]:
+    """Return which lines are a fundamental or its harmonics, within the spectrum's resolution."""
+    order = np.round(frequency / base)
+    return np.asarray((order >= 1) & (np.abs(frequency - order * base) <= 0.6 * resolution) & (base >= 2 * resolution))
+
+
+def _with_lines(row: PeriodRow, significant: dict[tuple[str, str], list[float]], resolution: float) -> PeriodRow:
     """Note which significant lines of the spectrum are the period's fundamental and harmonics."""
-    base = row.cycles_per_week
-    lines = [
-        f"{line:g}"
-        for line in significant.get((row.device, row.protocol), ())
-        if line >= base * 0.98 and abs(line / base - round(line / base)) * base <= max(0.6, 0.01 * line)
-    ]
-    return row._replace(lines=";".join(lines[:50]))
+    lines = np.array(significant.get((row.device, row.protocol), ()), np.float64)
+    chosen = lines[is_harmonic(lines, row.cycles_per_week, resolution)].tolist()
+    return row._replace(lines=";".join(f"{line:g}" for line in chosen[:50]))

@@ -5,19 +5,35 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from testbed.analysis import rows as r
+from testbed.analysis.ledger import PROTOCOLS
 from testbed.errors import WorldError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy as np
     import pandas as pd
+    from numpy.typing import NDArray
 
     from testbed.analysis.ledger import Ledger
     from testbed.analysis.run import State
     from testbed.capture.read import Damage
+
+
+class FrameTable(NamedTuple):
+    """What each frame was put down to; one entry per frame, in the order of the capture."""
+
+    devices: list[str]
+    """Names by index; -1 is nobody."""
+    protocols: tuple[str, ...]
+    """Names by index: applications, then transports for what is none."""
+    device: NDArray[np.int32]
+    protocol: NDArray[np.int64]
+    sent: NDArray[np.bool_]
+    """Whether the device sent it (else it received it)."""
 
 
 @dataclass
@@ -62,6 +78,8 @@ class Analysis:
     """The states that were looked at, with their times."""
     ledger: Ledger | None = field(default=None, repr=False)
     """The tables underneath, for further questions."""
+    frame_keys: NDArray[np.int32] | None = field(default=None, repr=False)
+    """Per frame, in the order in which they were read: its key in the ledger. Kept on request."""
 
     @property
     def damaged(self) -> bool:
@@ -74,6 +92,20 @@ class Analysis:
 
         row = r.TABLES[name]
         return pd.DataFrame(getattr(self, name), columns=list(r.columns(row)))
+
+    def frame_table(self) -> FrameTable:
+        """Return device, direction and protocol of every frame; needs `keep_frames`.
+
+        Between a station and the gateway the device is the station; of two stations it is the one
+        that began the exchange; a multicast or broadcast is its sender's. Raises ValueError.
+        """
+        if self.frame_keys is None or self.ledger is None:
+            raise ValueError("the frames were not kept; call analyse(..., keep_frames=True)")
+        roles = self.ledger.roles
+        names = [roles.name(i) for i in range(len(roles.devices) + 1)] + [""]
+        device = roles.device[self.frame_keys]
+        sent = self.ledger.sender()[self.frame_keys] == device
+        return FrameTable(names, PROTOCOLS, device, self.ledger.protocol[self.frame_keys], sent)
 
     def summary(self) -> dict[str, Any]:
         """Return what `analysis.json` holds."""

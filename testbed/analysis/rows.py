@@ -62,7 +62,11 @@ class LineRow(NamedTuple):
 
 
 class PeriodRow(NamedTuple):
-    """`periods.csv`: a schedule that was found; its harmonics are not periods of their own."""
+    """`periods.csv`: what repeats in time; harmonics are not periods of their own.
+
+    `kind` is schedule, or episode for what filled less than a tenth of the capture (retries, say);
+    `flow` is empty where the whole protocol follows it.
+    """
 
     device: str
     protocol: str
@@ -74,7 +78,7 @@ class PeriodRow(NamedTuple):
     coverage_pct: float
     cycles_per_week: float
     lines: str
-    method: str
+    kind: str
     p_value: float
 
 

@@ -428,6 +428,9 @@ def tally(
                 port = 67
                 kind = read_dhcp(buf, at, end, row, state, facts, fact_index, blob, scratch)
                 role = BY_SRC if row.payload > 0 and byte(buf, at) == 1 else BY_DST
+                if role == BY_DST and row.payload >= 34 and row.dst >> 40 & 1:
+                    # A server's broadcast is for one client, which the message names.
+                    row.dst = be16(buf, at + 28) << 32 | be32(buf, at + 30)
             elif service == NTP:
                 port = 123
                 kind = byte(buf, at) & 7 if row.payload > 0 else 0

@@ -52,6 +52,7 @@ def analyse(
     geo: str | Path | None = None,
     local: Sequence[str] = (),
     rule: str = PORT,
+    keep_frames: bool = False,
     progress: Progress | None = None,
 ) -> Analysis:
     """Analyse captures and return everything found.
@@ -61,7 +62,7 @@ def analyse(
     `State` objects instead; `baseline` the folder of a longer steady run, or a capture, that shows
     what is normal; `geo` a database of places in MaxMind's format; `local` the networks that are
     local, where the capture does not show it; `rule` how applications are named (``port`` or
-    ``payload``). Damage ends a file and is in `Analysis.damages`. Raises UserError.
+    ``payload``); `keep_frames` keeps four bytes a frame for `Analysis.frame_table`. Damage ends a file and is in `Analysis.damages`. Raises UserError.
     """
     names = [str(name) for name in ([captures] if isinstance(captures, str | Path) else captures)]
     if not names:
@@ -72,17 +73,21 @@ def analyse(
     atlas = Atlas(geo if geo is not None else (about.places if about is not None else None))
     spans, origin = _states(about, states)
     normal = _baseline(baseline, about, local, rule)
+    keep: list[NDArray[np.int32]] | None = [] if keep_frames else None
     with on_disk(names, twice=origin == "none") as files:
-        tables, capture = read_tables(files, _boundaries(spans), progress)
+        tables, capture = read_tables(files, _boundaries(spans), progress, keep)
         ledger = _ledger(tables, about, spans, local, rule)
         disruptions = find_disruptions(ledger) if origin == "none" else []
         if disruptions:
             # Once more, so that cells end where the states do.
             spans, origin = as_states(disruptions, ledger.begin_ns, ledger.end_ns), "capture"
-            tables, capture = read_tables(files, _boundaries(spans), progress)
+            tables, capture = read_tables(files, _boundaries(spans), progress, keep)
             ledger = _ledger(tables, about, spans, local, rule)
     capture.names = [names[files.index(name)] for name in capture.names]
-    return _result(ledger, capture, origin, disruptions, atlas, normal)
+    result = _result(ledger, capture, origin, disruptions, atlas, normal)
+    if keep is not None:
+        result.frame_keys = np.concatenate([np.empty(0, np.int32), *keep])
+    return result
 
 
 @contextmanager
@@ -113,15 +118,23 @@ def read_tables(
     names: list[str],
     boundaries: NDArray[np.int64],
     progress: Progress | None = None,
+    keep: list[NDArray[np.int32]] | None = None,
 ) -> tuple[Tables, Capture]:
-    """Read captures into tables whose cells do not straddle the boundaries."""
+    """Read captures into tables whose cells do not straddle the boundaries.
+
+    `keep` gets the key of every frame, chunk by chunk.
+    """
     tables = Tables(boundaries)
     capture = Capture(names)
     row_key = np.empty(1 << 16, np.int32)
+    if keep is not None:
+        keep.clear()
     for chunk in capture.chunks():
         if len(row_key) < len(chunk.frames):
             row_key = np.empty(len(chunk.frames), np.int32)
         add(tables, chunk, row_key)
+        if keep is not None:
+            keep.append(row_key[: len(chunk.frames)].copy())
         if progress is not None:
             progress(capture.bytes_read, capture.bytes_total)
     tables.compact()
