@@ -48,14 +48,14 @@ def find_disruptions(ledger: Ledger) -> list[Disruption]:
     events = ledger.tables.events
     if len(events) < 3:
         return []
-    time_ns = np.sort(events["time_ns"])
+    time_ns = events["time_ns"]
     silences = _silences(time_ns)
     found = [_silence(ledger, begin, end) for begin, end in silences]
     key = events["key"]
     inbound = ledger.roles.remote & (ledger.roles.dst >= 0)
-    arrivals = np.sort(events["time_ns"][inbound[key]])
+    arrivals = time_ns[inbound[key]]
     if len(arrivals) >= 3:
-        tried = np.sort(events["time_ns"][attempts(ledger)[key]])
+        tried = time_ns[attempts(ledger)[key]]
         for begin, end in _silences(arrivals):
             # The part of the gap in which the network was up and recorded.
             for lo, hi in _without(begin, end, silences):

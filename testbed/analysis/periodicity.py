@@ -80,11 +80,7 @@ def own_events(ledger: Ledger) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     roles = ledger.roles
     own = (roles.device >= 0) & (roles.src == roles.device) & (ledger.keys["role"] != BY_DST)
     chosen = (events["onward"] == 0) & own[key]
-    time_ns, key = events["time_ns"][chosen], key[chosen].astype(np.int64)
-    if len(time_ns) and (np.diff(time_ns) < 0).any():
-        order = np.argsort(time_ns, kind="stable")
-        time_ns, key = time_ns[order], key[order]
-    return time_ns, key
+    return events["time_ns"][chosen], key[chosen].astype(np.int64)
 
 
 def gather(

@@ -137,7 +137,7 @@ def read_tables(
             keep.append(row_key[: len(chunk.frames)].copy())
         if progress is not None:
             progress(capture.bytes_read, capture.bytes_total)
-    tables.compact()
+    tables.finish()
     return tables, capture
 
 

@@ -152,11 +152,10 @@ class Exchanges:
         self.group = np.full(len(keys), -1, np.int64)
         self.group[relevant] = inverse.reshape(-1)
         events = ledger.tables.events
-        order = np.argsort(events["time_ns"], kind="stable")
-        self.time_ns = events["time_ns"][order]
-        self.key = events["key"][order]
+        self.time_ns = events["time_ns"]
+        self.key = events["key"]
         self.event_group = self.group[self.key]
-        self.is_attempt = self.masks[0][self.key] & (events["onward"][order] == 0)
+        self.is_attempt = self.masks[0][self.key] & (events["onward"] == 0)
         self.is_answer = self.masks[1][self.key]
 
     def rows(self) -> list[StateServiceRow]:

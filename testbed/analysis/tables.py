@@ -204,4 +204,12 @@ class Tables:
         self.state[[SLOT_FROM, SLOT_TO]] = 1, 0
 
 
+    def finish(self) -> None:
+        """Bring cells in order of key and events in order of time, once everything is counted."""
+        self.compact()
+        times = self.events["time_ns"]
+        if len(times) and (times[1:] < times[:-1]).any():
+            self.events[:] = self.events[np.argsort(times, kind="stable")]
+
+
 assert len(SERVICES) * len(TRANSPORTS) < SPARE_KEYS

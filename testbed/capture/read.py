@@ -233,14 +233,14 @@ class _Reader:
     def pcap_header(self, slot: _Slot, at: int) -> int:
         """Read a pcap file header; return the first byte after it."""
         big, tick_ns, header = PCAP_MAGICS[slot.bytes[at : at + 4].tobytes()]
-        version = records.u16(slot.bytes, at + 4, big), records.u16(slot.bytes, at + 6, big)
+        version = _number(slot, at + 4, 2, big), _number(slot, at + 6, 2, big)
         if version[0] != 2:
             raise UserError(
                 f"'{self.stream.name}' is a pcap file of version {version[0]}.{version[1]}; versions 2.x are read"
             )
         self.state[records.BIG_ENDIAN] = big
         self.state[records.TO_NS] = tick_ns
-        self.state[records.LINK] = records.u32(slot.bytes, at + 20, big) & 0xFFFF  # above: FCS length
+        self.state[records.LINK] = _number(slot, at + 20, 4, big) & 0xFFFF  # above: FCS length
         self.state[records.HEADER_BYTES] = header
         return at + 24
 
@@ -261,17 +261,17 @@ class _Reader:
             if magic not in (b"\x1a\x2b\x3c\x4d", b"\x4d\x3c\x2b\x1a"):
                 return self.bad_block(at, records.BAD_BLOCK_LENGTH)
             big = int(magic == b"\x1a\x2b\x3c\x4d")
-        total = records.u32(slot.bytes, at + 4, big)
+        total = _number(slot, at + 4, 4, big)
         if total < (28 if section else 20) or total & 3:
             return self.bad_block(at, records.BAD_BLOCK_LENGTH)
         if total > records.MAX_BLOCK:
             return self.bad_block(at, records.BLOCK_TOO_LONG)
         if at + total > end:
             return at, records.WANT_BYTES
-        if records.u32(slot.bytes, at + total - 4, big) != total:
+        if _number(slot, at + total - 4, 4, big) != total:
             return self.bad_block(at, records.TRAILER_DIFFERS)
         if section:
-            major = records.u16(slot.bytes, at + 12, big)
+            major = _number(slot, at + 12, 2, big)
             if major != 1:
                 if self.record == 0 and self.offset + at == 0:
                     raise UserError(f"'{self.stream.name}' is a pcapng file of version {major}; version 1 is read")
@@ -315,6 +315,10 @@ class _Reader:
                 row[records.IF_OFFSET_S] = int.from_bytes(value, "big" if order == "big" else "little", signed=True)
             at += 4 + (size + 3) // 4 * 4
         self.state[records.INTERFACES] = index + 1
+
+
+def _number(slot: _Slot, at: int, size: int, big: int) -> int:
+    return int.from_bytes(slot.bytes[at : at + size].tobytes(), "big" if big else "little")
 
 
 def _in_order(streams: list[Stream]) -> list[Stream]:
