@@ -104,8 +104,9 @@ class Conditions:
         self.timeline = timeline
         self.wan = wan
         self.changes = timeline.changes()
-        self.next_change = -NEVER
+        self.changed = self.next_change = -NEVER
         self.uplink = "up"
+        self.lan = True
         self.disturbed = False
         self.up_bucket = Bucket(wan) if wan.rate else None
         self.down_bucket = Bucket(wan) if wan.rate else None
@@ -122,8 +123,10 @@ class Conditions:
         """Bring the present state up to `now`; called whenever something may have changed."""
         while self._cursor < len(self.changes) and self.changes[self._cursor] <= now:
             self._cursor += 1
+        self.changed = self.changes[self._cursor - 1] if self._cursor else -NEVER
         self.next_change = self.changes[self._cursor] if self._cursor < len(self.changes) else NEVER
         self.uplink = self.timeline.uplink.at(now)
+        self.lan = self.timeline.lan.at(now)
         spans: list[Outage | Impaired] = [*self.timeline.outages, *self.timeline.impaired]
         self.disturbed = bool(self.wan.loss) or any(span.begin <= now < span.end for span in spans)
 
@@ -140,7 +143,15 @@ class Conditions:
 
     def lan_up(self, at: int) -> bool:
         """Tell whether the router's LAN side runs."""
+        if self.changed <= at < self.next_change:
+            return self.lan
         return self.timeline.lan.at(at)
+
+    def uplink_at(self, at: int) -> str:
+        """Return the uplink's state at a moment (see `Timeline.uplink`)."""
+        if self.changed <= at < self.next_change:
+            return self.uplink
+        return self.timeline.uplink.at(at)
 
     def down(self, server: Server, at: int) -> str | None:
         """Return None when the server answers, else `silent` or `refused`."""
@@ -195,7 +206,7 @@ class Conditions:
         searches its next hop for `arp_failure`; what waits for that (three packets) then gets its
         error. The search is kept per device, so that devices do not see each other.
         """
-        uplink = self.timeline.uplink.at(at)
+        uplink = self.uplink_at(at)
         if uplink == "known":
             when = at + FORWARDING_NS
         elif uplink == "silent":
@@ -206,7 +217,7 @@ class Conditions:
             if node.hop_waiting > 3:
                 return None
             when = node.hop_failure + FORWARDING_NS
-            if self.timeline.uplink.at(when) == "up":
+            if self.uplink_at(when) == "up":
                 return None
         else:
             return None
@@ -238,7 +249,7 @@ class LivePath:
             return Fate(None, None)
         if not self.remote or self.elsewhere:
             return Fate(seen, seen + self.remote)
-        if self.conditions.timeline.uplink.at(seen) != "up":
+        if self.conditions.uplink_at(seen) != "up":
             error = self.conditions.unreachable_at(self.node, seen)
             return Fate(seen, None, error + self.lan if error is not None else None)
         wait = self.conditions.cross(self.node, seen, size, upwards=True)
@@ -249,7 +260,7 @@ class LivePath:
     def down(self, at: int, size: int) -> Fate:
         seen = at
         if self.remote and not self.elsewhere:
-            if self.conditions.timeline.uplink.at(at + self.remote) != "up":
+            if self.conditions.uplink_at(at + self.remote) != "up":
                 return Fate(None, None)
             wait = self.conditions.cross(self.node, at, size, upwards=False)
             if wait is None:

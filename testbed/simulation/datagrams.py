@@ -65,7 +65,7 @@ class _Way:
         extra: int | None = 0
         if node.link != "open":
             if not (self.calm and seen < conditions.next_change):
-                if conditions.timeline.uplink.at(seen) != "up":
+                if conditions.uplink_at(seen) != "up":
                     when = conditions.unreachable_at(node, seen)
                     return [], None if when is None else network.code(seen), when or 0
                 self.calm = False
@@ -92,9 +92,7 @@ class _Way:
             return leaves + away
         conditions = self.network.conditions
         passes = leaves + away
-        if (not self.calm or passes >= conditions.next_change) and (
-            conditions.timeline.uplink.at(passes) != "up"
-        ):
+        if (not self.calm or passes >= conditions.next_change) and (conditions.uplink_at(passes) != "up"):
             return None
         extra = conditions.cross(self.node, leaves, size, upwards=False)
         return None if extra is None else passes + extra
@@ -102,7 +100,7 @@ class _Way:
     def _forward(self, data: bytes, seen: int) -> tuple[list[tuple[int, bytes]], int | None, int]:
         """Be the router's DNS forwarder: it forwards, refuses or keeps silent, as its uplink is."""
         network = self.network
-        uplink = "up" if self.node.link == "open" else network.conditions.timeline.uplink.at(seen)
+        uplink = "up" if self.node.link == "open" else network.conditions.uplink_at(seen)
         if uplink == "known":
             return [(seen + FORWARDING_NS, dns.reply(data, (), rcode=dns.REFUSED))], None, 0
         if uplink != "up" or network.upstream is None:

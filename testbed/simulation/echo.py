@@ -100,7 +100,7 @@ def _answered(
     away = conditions.wan_ns + jitter + (server.delay_ns if server else 0)
     if node.link == "open":
         return seen + 2 * away if server is not None else None
-    if conditions.timeline.uplink.at(seen) != "up":
+    if conditions.uplink_at(seen) != "up":
         when = conditions.unreachable_at(node, seen)
         if when is not None:
             quoted = echo_packet(node.model.ttl, node.ip, target, tail)
@@ -110,7 +110,7 @@ def _answered(
     if there is None or server is None or conditions.down(server, seen) == "silent":
         return None
     leaves = seen + there + away
-    if conditions.timeline.uplink.at(leaves + away) != "up":
+    if conditions.uplink_at(leaves + away) != "up":
         return None
     back = conditions.cross(node, leaves, _FRAME_BYTES, upwards=False)
     return None if back is None else leaves + away + back

@@ -181,4 +181,4 @@ class Network:
 
     def code(self, at: int) -> int:
         """Return the code of the router's ICMP unreachable at a moment: 0 net, 1 host."""
-        return 0 if self.conditions.timeline.uplink.at(at) == "known" else 1
+        return 0 if self.conditions.uplink_at(at) == "known" else 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from testbed.protocols import certs, tls
@@ -10,6 +11,7 @@ from testbed.simulation.plans import CLIENT, SERVER, Message
 if TYPE_CHECKING:
     from testbed.host import TlsHello
 
+_sealed_bytes = lru_cache(maxsize=4096)(tls.protected_length)
 _THINK_NS = 1_000_000
 """Time a server takes for its part of a handshake."""
 
@@ -28,7 +30,7 @@ class Sealing:
 
     def size(self, plain_bytes: int) -> int:
         """Return the bytes on the wire of a message."""
-        return tls.protected_length(plain_bytes, self.hello.version) if self.hello else plain_bytes
+        return _sealed_bytes(plain_bytes, self.hello.version) if self.hello else plain_bytes
 
     def seal(self, data: bytes) -> bytes:
         """Return what goes over the wire: the data, or TLS records of its size."""
@@ -36,7 +38,7 @@ class Sealing:
             return data
         pool, version = self._pool, self.hello.version
         if len(data) <= tls.MOST_PLAINTEXT:
-            return self._fill(pool, tls.protected_length(len(data), version))
+            return self._fill(pool, _sealed_bytes(len(data), version))
         return b"".join(self._fill(pool, size) for size in tls.record_sizes(len(data), version))
 
     def _fill(self, pool: bytes, size: int) -> bytes:

@@ -251,9 +251,9 @@ class SimStream:
         assert self.session is not None
         conditions = self.network.conditions
         arrives = now + self.lan + self.wan
-        if self.wan and self.node.link == "home" and conditions.timeline.uplink.at(arrives) != "up":
+        if self.wan and self.node.link == "home" and conditions.uplink_at(arrives) != "up":
             arrives = conditions.timeline.uplink.next_change(arrives)
-            while arrives < now + timeout and conditions.timeline.uplink.at(arrives) != "up":
+            while arrives < now + timeout and conditions.uplink_at(arrives) != "up":
                 arrives = conditions.timeline.uplink.next_change(arrives)
             if arrives >= now + timeout:
                 return None
@@ -453,8 +453,8 @@ class SimStream:
         exchange, label = self._exchange(about)
         seen = at + self.lan
         answered = self.node.link == "open" or (
-            conditions.timeline.uplink.at(seen) == "up"
-            and conditions.timeline.uplink.at(seen + 2 * self.wan) == "up"
+            conditions.uplink_at(seen) == "up"
+            and conditions.uplink_at(seen + 2 * self.wan) == "up"
             and conditions.down(self.server, seen) is None
         )
         key = ("keepalive", self.lan, self.wan, answered)
