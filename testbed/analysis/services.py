@@ -1,9 +1,10 @@
 """What devices depend on: names, addresses and places (Figures 5 and 6).
 
 A remote address gets its name from what the device was told or said: the SNI of a TLS hello or the
-Host of an HTTP request on that connection, else the DNS answer that gave it the address, else
-(the flow began before anything was seen) the nearest of these later on, else an answer that
-another device of the house got. For DNS itself the name is the one that was asked for.
+Host of an HTTP request on that connection (or the nearest one to the same address, for a connection
+that was lost before its hello), else the DNS answer that gave it the address, else (the flow began
+before anything was seen) the nearest of these later on, else an answer that another device of the
+house got. For DNS itself the name is the one that was asked for.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy as np
 from testbed.analysis.ledger import PROTOCOLS
 from testbed.analysis.rows import PlaceRow, ServiceRow
 from testbed.analysis.tables import DNS_ANSWER, HOST, SNI
-from testbed.capture.frame import APPLICATIONS, DNS, address_text
+from testbed.capture.frame import APPLICATIONS, DNS, TCP, address_text
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -94,6 +95,7 @@ def _names(
     keys, roles, tables = ledger.keys, ledger.roles, ledger.tables
     facts = tables.facts
     own: dict[tuple[int, int, int], list[tuple[int, int, int]]] = defaultdict(list)
+    said: dict[tuple[int, int, int], list[tuple[int, int]]] = defaultdict(list)
     anyone: dict[tuple[int, int], list[tuple[int, int, int]]] = defaultdict(list)
     origin: dict[tuple[int, int, int, int], int] = {}
     for kind in (DNS_ANSWER, HOST, SNI):  # the later ones weigh more
@@ -102,6 +104,8 @@ def _names(
             own[subject, high, low].append((kind, first, name))
             anyone[high, low].append((first, count, name))
             origin[subject, high, low, name] = kind
+            if kind != DNS_ANSWER:
+                said[subject, high, low].append((first, name))
     names = keys["name"].astype(np.int64)
     source = [""] * len(keys)
     device_mac = np.where(roles.src == roles.device, keys["src"], keys["dst"])
@@ -110,6 +114,11 @@ def _names(
         mac, high, low = int(device_mac[i]), int(hi[i]), int(lo[i])
         if keys["service"][i] == DNS and ledger.by_port[i] == _DNS:
             source[i] = "question" if names[i] else ""
+        elif keys["transport"][i] == TCP and said[mac, high, low]:
+            spoken = {name for _, name in said[mac, high, low]}
+            if names[i] not in spoken:
+                _, names[i] = min(said[mac, high, low], key=lambda fact: abs(fact[0] - first_seen[i]))
+            source[i] = _SOURCE[origin[mac, high, low, int(names[i])]]
         elif names[i]:
             source[i] = _SOURCE.get(origin.get((mac, high, low, int(names[i])), DNS_ANSWER), "dns")
         elif (mac, high, low) in own:
