@@ -57,6 +57,8 @@ class ServiceDown(Model):
     name: str | None = None
     """A DNS name that stops resolving (the resolver answers SERVFAIL)."""
     how: Literal["silent", "refused"] = "silent"
+    """`silent`: what is sent to it vanishes; `refused`: datagrams and new connections are refused,
+    and open connections live on. A name that is down is always answered by SERVFAIL."""
 
 
 class Impair(Model):
