@@ -87,6 +87,13 @@ async def _session(host: Host, p: CloudSession, stream: Stream, comeback: Comeba
         if due == heartbeat_due:
             await stream.request(heartbeat, complete, timeout_s, about)
             heartbeat_due += every_s
+            if (
+                p.main
+                and register_due == inf
+                and board_facts[facts.ONLINE]
+                and not board_facts[facts.REGISTERED]
+            ):
+                _registered(host)  # another habit had thought the Internet gone; this session outlived it
         elif due == telemetry_due:
             if board_facts.get(facts.REGISTERED):
                 await stream.request(telemetry, complete, timeout_s, about)

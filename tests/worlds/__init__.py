@@ -1,0 +1,1 @@
+"""Whole runs, and what the devices did in them."""
