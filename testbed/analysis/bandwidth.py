@@ -16,10 +16,12 @@ if TYPE_CHECKING:
 
 FEWEST_WINDOWS = 8
 """With fewer windows nothing is called unusual."""
+MOST_WINDOWS = 100_000
+"""Nor with more (almost three years)."""
 SPIKE_FACTOR = 2.0
 """A spike has more than this many times the bytes of 19 windows in 20, a dip less than that part."""
 USUAL_SHARE = 0.95
-MAX_DENSE = 1 << 22
+MAX_DENSE = 1 << 20
 
 
 def iso(ns: int) -> str:
@@ -75,12 +77,13 @@ def spike_rows(ledger: Ledger) -> list[SpikeRow]:
     """
     rows: list[SpikeRow] = []
     width = ledger.tables.window_ns
-    if not FEWEST_WINDOWS <= ledger.windows <= MAX_DENSE:
+    count = ledger.windows
+    if not FEWEST_WINDOWS <= count <= MOST_WINDOWS:
         return rows
     device, window, values = window_bytes(ledger)
-    first = ledger.begin_ns // width
+    first = ledger.first_window
     for i in range(len(ledger.roles.devices)):
-        amount = np.zeros(ledger.windows, np.int64)
+        amount = np.zeros(count, np.int64)
         mine = device == i
         amount[window[mine] - first] = values[mine].sum(axis=1)
         low, middle, high = np.quantile(amount, [1 - USUAL_SHARE, 0.5, USUAL_SHARE]).tolist()
@@ -118,6 +121,7 @@ class _Shares:
         mine = ledger.cells[ledger.roles.device[ledger.cells["key"]] == device]
         keys = mine["key"]
         self.ledger = ledger
+        self.windows = ledger.windows
         self.window = mine["window"]
         self.bytes = mine["bytes"]
         self.groups, self.group = np.unique(
@@ -129,7 +133,7 @@ class _Shares:
         """Return (protocol, name, percent of the difference) of what differs most from its usual share."""
         inside = (self.window >= begin) & (self.window <= end)
         now = np.bincount(self.group[inside], self.bytes[inside], len(self.groups))
-        usual = self.totals * ((end - begin + 1) / self.ledger.windows)
+        usual = self.totals * ((end - begin + 1) / self.windows)
         change = now - usual if up else usual - now
         total = float(change[change > 0].sum())
         if total <= 0:

@@ -63,10 +63,18 @@ class Ledger:
         return max(0.0, (self.end_ns - self.begin_ns) / 1e9)
 
     @property
+    def first_window(self) -> int:
+        """Number of the capture's first window, since 1970."""
+        first = self.begin_ns // self.tables.window_ns
+        return min(first, int(self.cells["window"].min())) if len(self.cells) else first
+
+    @property
     def windows(self) -> int:
         """How many windows the capture spans."""
-        width = self.tables.window_ns
-        return max(1, (self.end_ns - 1) // width - self.begin_ns // width + 1)
+        last = (self.end_ns - 1) // self.tables.window_ns
+        if len(self.cells):
+            last = max(last, int(self.cells["window"].max()))
+        return max(1, last - self.first_window + 1)
 
     def key_totals(self, cells: NDArray[np.void] | None = None) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return packets and bytes of each key, over all or the given cells."""

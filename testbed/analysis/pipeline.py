@@ -186,8 +186,8 @@ def _result(
     services = Services(ledger)
     return Analysis(
         captures=capture.names,
-        begin=iso(ledger.begin_ns),
-        end=iso(ledger.end_ns),
+        begin=iso(ledger.begin_ns) if ledger.end_ns else "",
+        end=iso(ledger.end_ns) if ledger.end_ns else "",
         duration_s=ledger.duration_s,
         frames=int(tables.state[t.FRAMES]),
         bytes=int(ledger.cells["bytes"].sum()),
@@ -245,6 +245,7 @@ def _warnings(tables: Tables, capture: Capture) -> list[str]:
     state = tables.state
     for slot, text in (
         (t.BACKWARDS, "frames are earlier than the one before them in the file"),
+        (t.ABSURD, "frames claim more than 1 MiB on the wire; bytes are as the file has them"),
         (t.CUT, "frames are cut by the snap length; counts are right, payloads may be missing"),
     ):
         if state[slot]:

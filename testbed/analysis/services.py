@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _SOURCE = {SNI: "sni", HOST: "host", DNS_ANSWER: "dns"}
 _DNS = APPLICATIONS.index("DNS")
-MAX_DENSE = 1 << 26
+MAX_DENSE = 1 << 24
 
 
 class Services:

@@ -49,9 +49,10 @@ TCP, UDP, SERVICES = f.TCP, f.UDP, len(f.SERVICES)
 N_KEYS, N_CELLS, N_EVENTS, N_FACTS, N_BLOB, SEGMENT = t.N_KEYS, t.N_CELLS, t.N_EVENTS, t.N_FACTS, t.N_BLOB, t.SEGMENT
 SLOT_FROM, SLOT_TO, SLOT_WINDOW, WINDOW = t.SLOT_FROM, t.SLOT_TO, t.SLOT_WINDOW, t.WINDOW
 KEYS_FULL, EVENTS_FULL, FACTS_FULL = t.KEYS_FULL, t.EVENTS_FULL, t.FACTS_FULL
-FIRST_NS, LAST_NS, BACKWARDS, FRAMES, PREVIOUS_NS, CUT = (
-    t.FIRST_NS, t.LAST_NS, t.BACKWARDS, t.FRAMES, t.PREVIOUS_NS, t.CUT,
+FIRST_NS, LAST_NS, BACKWARDS, FRAMES, PREVIOUS_NS, CUT, ABSURD = (
+    t.FIRST_NS, t.LAST_NS, t.BACKWARDS, t.FRAMES, t.PREVIOUS_NS, t.CUT, t.ABSURD,
 )  # fmt: skip
+LONGEST_FRAME = 1 << 20
 MAX_KEYS, WAYS, BURST_NS, ONWARD_NS = t.MAX_KEYS, t.WAYS, t.BURST_NS, t.ONWARD_NS
 TEXT, DNS_ANSWER, SNI, HOST, DHCP_NAME, DHCP_VENDOR, DHCP_ADDRESS, DHCP_ROUTER, MDNS_NAME, ARP_ADDRESS = (
     t.TEXT, t.DNS_ANSWER, t.SNI, t.HOST, t.DHCP_NAME, t.DHCP_VENDOR, t.DHCP_ADDRESS, t.DHCP_ROUTER, t.MDNS_NAME,
@@ -398,6 +399,8 @@ def tally(
         state[PREVIOUS_NS] = time_ns
         if row.captured < row.wire:
             state[CUT] += 1
+        if row.wire > LONGEST_FRAME:
+            state[ABSURD] += 1
         if row.reason:
             reasons[row.reason, 0] += 1
             reasons[row.reason, 1] += row.wire

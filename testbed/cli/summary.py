@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from testbed.cli.words import size, spoken, table
+from testbed.cli.words import size, table
 
 if TYPE_CHECKING:
     from testbed.analysis import Analysis
@@ -16,6 +16,8 @@ MOST_PERIODS = 12
 
 def summary(analysis: Analysis) -> str:
     """Return who talked how much, in which state, how regularly, and what broke."""
+    if not analysis.frames:
+        return "no frames"
     parts = [_head(analysis), _devices(analysis)]
     parts += [part for part in (_states(analysis), _dependencies(analysis), _periods(analysis)) if part]
     if analysis.warnings:
@@ -27,10 +29,21 @@ def _head(analysis: Analysis) -> str:
     speaking = sum(1 for device in analysis.devices if device.packets)
     behind = ", ".join(analysis.gateway["addresses"][:2])
     return (
-        f"{analysis.begin} to {analysis.end} ({spoken(round(analysis.duration_s))}): "
+        f"{analysis.begin} to {analysis.end} ({_duration(analysis.duration_s)}): "
         f"{analysis.frames:,} frames, {size(analysis.bytes)}, {speaking} devices"
         + (f" behind {behind}" if behind else "")
     )
+
+
+def _duration(seconds: float) -> str:
+    """Return a duration as one says it, in its two largest units: 7 d 3 h."""
+    left = round(seconds)
+    parts = []
+    for unit, length in (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1)):
+        count, left = divmod(left, length)
+        if count:
+            parts.append(f"{count:,} {unit}")
+    return " ".join(parts[:2]) or f"{seconds:.3g} s"
 
 
 def _devices(analysis: Analysis) -> str:
@@ -83,12 +96,13 @@ def _dependencies(analysis: Analysis) -> str:
 def _periods(analysis: Analysis) -> str:
     if not analysis.periods:
         return ""
-    best = sorted(analysis.periods, key=lambda row: row.p_value)[:MOST_PERIODS]
+    schedules = [row for row in analysis.periods if row.kind == "schedule"]
+    best = sorted(schedules, key=lambda row: row.p_value)[:MOST_PERIODS]
     rows = [
         [row.device, row.protocol, row.flow, f"{row.period_s:,.2f}", f"{row.error_s:.2g}", f"{row.cycles:,}"]
         for row in sorted(best, key=lambda row: (row.device, row.period_s))
     ]
-    left = len(analysis.periods) - len(best)
+    left = len(schedules) - len(best)
     more = f"\n… and {left} more" if left > 0 else ""
     heads = ("device", "protocol", "flow", "every s", "± s", "cycles")
     return "Schedules\n" + table(heads, rows, right=("every s", "± s", "cycles")) + more
