@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from dataclasses import dataclass, field
+from heapq import heappop, heappush
 from random import Random
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
@@ -41,13 +42,12 @@ class Steps(Generic[T]):
     def set(self, at: int, value: T) -> None:
         """Change the value from `at` on; moments must not go backwards."""
         assert at >= self.times[-1], "a step before the last one"
-        if value == self.values[-1]:
-            return
-        if at == self.times[-1]:
-            self.values[-1] = value
-            return
-        self.times.append(at)
-        self.values.append(value)
+        if at == self.times[-1] > -FOREVER:  # two changes at one moment are one, or none
+            self.times.pop()
+            self.values.pop()
+        if value != self.values[-1]:
+            self.times.append(at)
+            self.values.append(value)
 
     def at(self, when: int) -> T:
         """Return the value at a moment."""
@@ -169,7 +169,7 @@ def compile_timeline(
         elif isinstance(event, Habits):
             happenings.append(Happening(nanoseconds(event.at), "fail", event.device, event.habits))
         elif isinstance(event, Stimulus):
-            happenings += _stimuli(event, end, seed)
+            happenings += _stimuli(event, begin, end, seed)
     happenings = [h for h in happenings if h.at < end]
     order = {"power": 0, "link": 1, "fail": 2}
     happenings.sort(key=lambda h: (h.at, order.get(h.kind, 3)))
@@ -180,43 +180,48 @@ def _router(scenario: Scenario, topology: Topology, begin: int) -> tuple[Steps[s
     """Play the router's two switches: its power and its uplink cable."""
     router = topology.router
     boot, wan_dhcp = nanoseconds(router.boot), nanoseconds(router.wan_dhcp)
-    switches: list[tuple[int, int, str, str]] = []
+    pending: list[tuple[int, int, str, str]] = []
     for event in scenario.events:
         if isinstance(event, Internet):
-            switches.append((nanoseconds(event.at), 1, event.state, event.how))
+            heappush(pending, (nanoseconds(event.at), 1, event.state, event.how))
         elif isinstance(event, RouterPower):
-            switches.append((nanoseconds(event.at), 0, "power-" + event.state, ""))
-            if event.state == "on":
-                switches.append((nanoseconds(event.at) + boot, 2, "booted", ""))
+            heappush(pending, (nanoseconds(event.at), 0, "power-" + event.state, ""))
     uplink, lan = Steps("up"), Steps(True)
     plugged, powered, running, leased, how = True, True, True, True, "auto"
     boots: list[int] = []
-    for at, _, what, manner in sorted(switches):
+    booted = found = FOREVER  # when it will have booted; when its DHCP client will have found the uplink
+    while pending:
+        at, _, what, manner = heappop(pending)
         if what == "off":
-            plugged, how = False, manner
+            plugged, how, found = False, manner, FOREVER
         elif what == "on":
             plugged = True
+            if running and not leased and found == FOREVER:  # found by and by
+                found = at + wan_dhcp
+                heappush(pending, (found, 3, "found", ""))
         elif what == "power-off":
             powered = running = leased = False
+            booted = found = FOREVER
         elif what == "power-on":
+            if not powered:
+                booted = at + boot
+                heappush(pending, (booted, 2, "booted", ""))
             powered = True
-        elif what == "booted" and powered and not running:
-            running = True
+        elif what == "booted" and at == booted:
+            running, booted = True, FOREVER
             leased = plugged
             boots.append(at)
+        elif what == "found" and at == found:
+            leased, found = True, FOREVER
         lan.set(at, running)
         if not running:
-            uplink.set(max(at, uplink.times[-1]), "off")
-        elif plugged and (leased or what == "booted"):
-            uplink.set(max(at, uplink.times[-1]), "up")
-            leased = True
-        elif plugged:  # booted without a cable: the router's DHCP client finds the uplink by and by
-            uplink.set(at + wan_dhcp, "up")
-            leased = True
+            uplink.set(at, "off")
+        elif plugged and leased:
+            uplink.set(at, "up")
         elif how == "silent" or (how == "auto" and leased):
-            uplink.set(max(at, uplink.times[-1]), "silent")
+            uplink.set(at, "silent")
         else:
-            uplink.set(max(at, uplink.times[-1]), "known")
+            uplink.set(at, "known")
     return uplink, lan, boots
 
 
@@ -296,7 +301,7 @@ def _link(
     return steps
 
 
-def _stimuli(event: Stimulus, end: int, seed: int) -> list[Happening]:
+def _stimuli(event: Stimulus, begin: int, end: int, seed: int) -> list[Happening]:
     at = nanoseconds(event.at)
     if event.kind == "join":  # the world's hand on the radio: worked into the link
         return []
@@ -308,7 +313,7 @@ def _stimuli(event: Stimulus, end: int, seed: int) -> list[Happening]:
     count = 0
     while at < end and (event.times is None or count < event.times):
         shift = round(period * event.jitter * (2 * rng.random() - 1))
-        result.append(Happening(max(0, at + shift), event.kind, event.device, event.size))
+        result.append(Happening(max(begin, at + shift), event.kind, event.device, event.size))
         at += period
         count += 1
     return result
