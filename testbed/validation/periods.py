@@ -1,0 +1,92 @@
+"""The periods that were found, against those that were planted.
+
+Each planted period with at least `FEWEST_CYCLES` cycles in the labels must be among those found for
+its device and protocol, within 1 %. Periods whose steps vary by more than that (a jitter) are told,
+not demanded. A period that was found but not planted may still be true: retries and timeouts make
+rhythms that no single parameter names. It is, if the labels of one habit show at least five equal
+waits of that length on end; otherwise it is false.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from testbed.validation.planted import FEWEST_CYCLES, SAME, Planted, Played, cycles, equal_steps, plant
+from testbed.validation.result import Check
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from testbed.analysis.rows import PeriodRow
+    from testbed.validation.truth import Truth
+
+FOUND, MISSED, HIDDEN, LOOSE, EMERGED, FALSE = "found", "missed", "hidden", "loose", "emerged", "false"
+"""What becomes of a period: planted and found; planted and missed; in step with a faster one of the same
+habit and therefore not told apart; jittered and not found; not planted but true; false."""
+
+
+def check_periods(truth: Truth, found: Sequence[PeriodRow]) -> tuple[list[Check], list[dict[str, Any]]]:
+    """Return the checks, and a row for each planted and each other period."""
+    played = Played(truth.labels)
+    planted = [(item, count) for item in plant(truth) if (count := _played(item, played)) >= FEWEST_CYCLES]
+    rows = [_planted_row(item, count, found) for item, count in planted]
+    rows += [
+        _found_row(row, played)
+        for row in found
+        if not any(_same_flow(item, row) and item.matches(row.period_s, row.cycles) for item in plant(truth))
+    ]
+    fates = [row["fate"] for row in rows]
+    due = [row for row, (item, _) in zip(rows, planted, strict=False) if item.strict and row["fate"] != HIDDEN]
+    hit = sum(row["fate"] == FOUND for row in due)
+    checks = [
+        Check("planted periods found", 100.0 * hit / len(due) if due else None, 100, "least", "%", f"{hit} of {len(due)}"),
+        Check("false periods", float(fates.count(FALSE)) if found or due else None, 0, "most", "", f"of {len(found)}"),
+    ]
+    return checks, rows
+
+
+def _played(item: Planted, played: Played) -> int:
+    slack = max(SAME + item.drift, 1e-9) * item.period_s + item.spread_s
+    times = played.times(item.device, item.protocol, None if item.turns else item.habit)
+    return max((cycles(series, item.period_s, slack) for series in times), default=0)
+
+
+def _same_flow(item: Planted, row: PeriodRow) -> bool:
+    return (item.device, item.protocol) == (row.device, row.protocol)
+
+
+def _planted_row(item: Planted, count: int, found: Sequence[PeriodRow]) -> dict[str, Any]:
+    near = [row for row in found if _same_flow(item, row) and item.matches(row.period_s, row.cycles)]
+    best = min(near, key=lambda row: abs(row.period_s - item.period_s), default=None)
+    if best is not None:
+        fate = FOUND
+    elif item.within_s is not None:
+        fate = HIDDEN
+    else:
+        fate = MISSED if item.strict else LOOSE
+    return {
+        "fate": fate,
+        "device": item.device,
+        "protocol": item.protocol,
+        "true_s": item.period_s,
+        "found_s": None if best is None else best.period_s,
+        "cycles": count,
+        "strict": item.strict,
+        "from": f"{item.habit}: {item.why}",
+    }
+
+
+def _found_row(row: PeriodRow, played: Played) -> dict[str, Any]:
+    steps = max(
+        (equal_steps(times, row.period_s) for times in played.times(row.device, row.protocol)), default=0
+    )
+    return {
+        "fate": EMERGED if steps >= FEWEST_CYCLES else FALSE,
+        "device": row.device,
+        "protocol": row.protocol,
+        "true_s": None,
+        "found_s": row.period_s,
+        "cycles": row.cycles,
+        "strict": False,
+        "from": row.flow,
+    }

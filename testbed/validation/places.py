@@ -1,0 +1,86 @@
+"""Services by name and by place: what devices were found to depend on, against what they used."""
+
+from __future__ import annotations
+
+from ipaddress import ip_network
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from testbed.capture.frame import APPLICATIONS
+from testbed.validation.result import Check, Difference, f1
+from testbed.validation.wire import ipv4_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from testbed.analysis import Analysis
+    from testbed.validation.truth import Truth
+
+F1_LEAST = 0.99
+"""The stated goal, for names and for places."""
+_MULTICAST, _BROADCAST = 0xE0000000, 0xFFFFFFFF
+
+
+def check_services(truth: Truth, analysis: Analysis) -> tuple[list[Check], list[Difference]]:
+    """Compare (device, protocol, name, address), and (device, protocol, country).
+
+    The country is the one of the address block's registration, as a lookup would give it.
+    """
+    used = list(_used(truth))
+    devices = {str(entry["name"]) for entry in truth.run["devices"]}
+    named = {(d, p, n, a) for d, p, n, a, _ in used}
+    answered = {
+        (row.device, row.protocol, row.name, row.address)
+        for row in analysis.services
+        if row.device in devices and row.protocol in APPLICATIONS and row.packets
+    }
+    where = _countries(truth)
+    stood = {(d, p, where[a]) for d, p, _, a, remote in used if remote and a in where}
+    places = {
+        (row.device, row.protocol, row.country)
+        for row in analysis.services
+        if row.device in devices and row.protocol in APPLICATIONS and row.country
+    }
+    checks = [_check("service names", named, answered), _check("places", stood, places)]
+    return checks, [*_differences("service", named, answered), *_differences("place", stood, places)]
+
+
+def _check(what: str, truth: set[tuple[str, ...]], answer: set[tuple[str, ...]]) -> Check:
+    detail = f"{len(truth & answer)} right, {len(truth - answer)} missed, {len(answer - truth)} false"
+    return Check(f"{what}, F1", f1(set(truth), set(answer)), F1_LEAST, "least", "", detail)
+
+
+def _differences(what: str, truth: set[tuple[str, ...]], answer: set[tuple[str, ...]]) -> Iterator[Difference]:
+    for item in sorted(truth - answer):
+        yield Difference(what, " ".join(item), "")
+    for item in sorted(answer - truth):
+        yield Difference(what, "", " ".join(item))
+
+
+def _used(truth: Truth) -> Iterator[tuple[str, str, str, str, bool]]:
+    """Yield (device, protocol, name, address, on the Internet) of every service that labels tell of."""
+    labels, wire = truth.labels, truth.wire
+    sent = labels.direction.mask("sent")
+    far = np.where(sent, wire.dip, wire.sip)
+    lan = ip_network(str(truth.run["router"]["lan"]), strict=False)
+    first, last = int(lan.network_address), int(lan.broadcast_address)
+    inside = ((far >= first) & (far <= last)) | (far >= _MULTICAST) | (far == 0)
+    asked = labels.protocol.mask("DNS")
+    chosen = labels.protocol.mask(*APPLICATIONS) & (~inside | asked) & ~labels.device.mask(truth.run["router"]["name"])
+    columns = np.stack(
+        [labels.device.codes, labels.protocol.codes, labels.service.codes, far, ~inside], axis=1
+    )[chosen]
+    for device, protocol, service, address, remote in np.unique(columns, axis=0).tolist():
+        yield (
+            labels.device.names[device],
+            labels.protocol.names[protocol],
+            labels.service.names[service],
+            ipv4_text(address),
+            bool(remote),
+        )
+
+
+def _countries(truth: Truth) -> dict[str, str]:
+    """Return where the addresses of the fake Internet are registered (ISO 3166, `US-XX`)."""
+    return {str(entry["address"]): str(entry["registry"]) for entry in truth.run["services"] if entry["registry"]}

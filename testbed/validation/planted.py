@@ -1,0 +1,241 @@
+"""The periods that a run was given: what the parameters of its models say, and what its labels show.
+
+A habit's parameters name its period (`plant`). Whether the run had time for it is seen from the
+labels: the starts of that habit's own exchanges, one habit at a time (`Played`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from testbed.models.habits import (
+    ClockSync,
+    CloudSession,
+    DhcpLease,
+    GroupMembership,
+    HttpCheck,
+    LocalControl,
+    Mdns,
+    MqttSession,
+    NameBatch,
+    PingCycle,
+    PushChannel,
+    ShortSession,
+    Ssdp,
+    WeaveCheckin,
+)
+from testbed.models.habits.parts import Scheduled
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from numpy.typing import NDArray
+
+    from testbed.models import Topology
+    from testbed.models.device import DeviceModel, Habit
+    from testbed.models.habits.parts import Endpoint
+    from testbed.validation.truth import Labels, Truth
+
+DAY_S = 86_400.0
+FEWEST_CYCLES = 5
+SAME = 0.01
+"""A period is found if it is right within this share; and one whose steps vary by more is no strict period."""
+TOGETHER_S = 1.0
+"""Exchanges of one habit that begin this close are one event to whoever sees the capture."""
+_PORTS = {80: "HTTP", 443: "HTTPS", 1883: "MQTT", 8883: "MQTT", 5228: "GCM", 11095: "Weave"}
+
+
+@dataclass(frozen=True)
+class Planted:
+    """A period that a habit's parameters give to the traffic of one protocol."""
+
+    device: str
+    protocol: str
+    period_s: float
+    habit: str
+    why: str
+    """The parameter."""
+    drift: float = 0.0
+    """Each step is drawn within ± this share of the period, from the step before."""
+    spread_s: float = 0.0
+    """Each event is put off by up to this, from a fixed beat."""
+    within_s: float | None = None
+    """A faster period of the same habit, in step with this one, which hides it: its events are among that one's."""
+    turns: bool = False
+    """Only each of several names or servers that take turns has this period."""
+
+    @property
+    def strict(self) -> bool:
+        """Whether it must be found: its steps are equal within `SAME`, and it is not one of several in turn."""
+        return not self.turns and self.drift <= SAME and self.spread_s <= SAME * self.period_s
+
+    def matches(self, period_s: float, cycles: int) -> bool:
+        """Return whether a period that was found over so many cycles is this one.
+
+        The mean of n steps that are drawn within ± d of the period has a standard error of
+        d / sqrt(3 n); three of these are allowed.
+        """
+        slack = SAME * self.period_s + 3 * self.drift * self.period_s / np.sqrt(3 * max(1, cycles))
+        return bool(abs(period_s - self.period_s) <= slack)
+
+
+def plant(truth: Truth) -> list[Planted]:
+    """Return every period of every device of the run; needs its models."""
+    assert truth.setup is not None
+    out: list[Planted] = []
+    for name, model in truth.model_of().items():
+        device = truth.setup.devices.get(model)
+        if device is None or device.link.through is not None:
+            continue
+        for habit in device.habits:
+            out += _of_habit(habit, name, device, truth.setup.topology)
+    return list(dict.fromkeys(out))
+
+
+def _of_habit(habit: Habit, device: str, model: DeviceModel, net: Topology) -> Iterator[Planted]:
+    def period(protocol: str, period_s: float, why: str, **more: Any) -> Planted:
+        return Planted(device, protocol, period_s, habit.name, why, **more)
+
+    if isinstance(habit, DhcpLease):
+        if not habit.sleeps:
+            yield period("DHCP", habit.renew_at * net.router.dhcp.lease, "renew_at × lease", drift=habit.renew_jitter)
+        for why, every in (("also_every", habit.also_every), ("offline_every", habit.offline_every)):
+            if every is not None:
+                yield period("DHCP", every, why)
+    elif isinstance(habit, ClockSync):
+        turns = len(dict.fromkeys(habit.servers)) if habit.next_server == "always" else 1
+        if habit.every is not None:
+            for protocol in ("NTP", "DNS"):
+                yield period(protocol, habit.every, "every", drift=habit.jitter)
+                if turns > 1:
+                    yield period(protocol, habit.every * len(habit.servers), "every × servers", drift=habit.jitter, turns=True)
+        if habit.at:
+            for protocol in ("NTP", "DNS"):
+                yield period(protocol, DAY_S, "at")
+    elif isinstance(habit, PingCycle):
+        for why, every in (("every", habit.every), ("every_offline", habit.every_offline)):
+            if every is not None:
+                for protocol in ("ICMP", "DNS") if habit.names else ("ICMP",):
+                    yield period(protocol, every, why)
+    elif isinstance(habit, CloudSession):
+        beats = {"heartbeat.every": habit.heartbeat.every}
+        if habit.telemetry is not None:
+            beats["telemetry.every"] = habit.telemetry.every
+        yield from _beats(_protocol(habit.endpoint), beats, period)
+    elif isinstance(habit, MqttSession):
+        beats = {"keep_alive": float(habit.keep_alive), "publish_every": habit.publish_every}
+        yield from _beats(_protocol(habit.endpoint), beats, period)
+    elif isinstance(habit, PushChannel):
+        yield period(_protocol(habit.endpoint), habit.heartbeat_every, "heartbeat_every")
+    elif isinstance(habit, Mdns):
+        if habit.again_every is not None:
+            yield period("mDNS", habit.again_every, "again_every")
+        if habit.browse and habit.browse_times is None:
+            yield period("mDNS", habit.browse_most, "browse_most")
+    elif isinstance(habit, GroupMembership):
+        if net.router.igmp is not None:
+            igmp = net.router.igmp
+            yield period("IGMP", igmp.interval, "the querier's interval", spread_s=igmp.max_response)
+    elif isinstance(habit, Scheduled):
+        yield from _of_rounds(habit, period)
+
+
+def _of_rounds(habit: Scheduled, period: Callable[..., Planted]) -> Iterator[Planted]:
+    """Return the periods of a habit that has rounds."""
+    protocols, turns = _of_round(habit)
+    if isinstance(habit, LocalControl):
+        yield period("TCP", habit.poll_every, "poll_every")
+    for protocol in protocols:
+        if habit.every is not None:
+            yield period(protocol, habit.every, "every", drift=habit.jitter)
+            if turns > 1:
+                yield period(protocol, habit.every * turns, "every × names in turn", drift=habit.jitter, turns=True)
+        if habit.at:
+            yield period(protocol, DAY_S, "at", spread_s=habit.spread)
+
+
+def _of_round(habit: Scheduled) -> tuple[tuple[str, ...], int]:
+    """Return the protocols of a habit's round, and how many names take turns in them."""
+    if isinstance(habit, HttpCheck):
+        return ("HTTP", "DNS"), 1
+    if isinstance(habit, ShortSession):
+        protocols = tuple(dict.fromkeys(_protocol(endpoint) for endpoint in habit.endpoints))
+        return (*protocols, "DNS"), len(habit.endpoints) if habit.walk else 1
+    if isinstance(habit, NameBatch):
+        return ("DNS",), len(habit.names) if habit.walk else 1
+    if isinstance(habit, Ssdp):
+        return ("SSDP",), 1
+    if isinstance(habit, WeaveCheckin):
+        return (_protocol(habit.endpoint), "DNS"), 1
+    return (), 1
+
+
+def _protocol(endpoint: Endpoint) -> str:
+    return endpoint.protocol or _PORTS.get(endpoint.port, "TCP")
+
+
+def _beats(protocol: str, beats: dict[str, float], period: Callable[..., Planted]) -> Iterator[Planted]:
+    """Return the beats within one connection; a multiple of another beat falls together with it."""
+    for why, every in beats.items():
+        faster = [other for other in beats.values() if other < every and (every / other).is_integer()]
+        yield period(protocol, every, why, within_s=min(faster, default=None))
+
+
+class Played:
+    """When each habit's exchanges began, by the labels."""
+
+    def __init__(self, labels: Labels) -> None:
+        order = np.lexsort((labels.time_ns, labels.exchange, labels.device.codes))
+        device, exchange = labels.device.codes[order], labels.exchange[order]
+        first = np.ones(len(order), bool)
+        first[1:] = (device[1:] != device[:-1]) | (exchange[1:] != exchange[:-1])
+        begins = np.sort(order[first])
+        begins = begins[labels.direction.mask("sent")[begins]]
+        self._labels = labels
+        self._begins = begins[np.argsort(labels.time_ns[begins], kind="stable")]
+
+    def times(self, device: str, protocol: str, habit: str | None = None) -> list[NDArray[np.float64]]:
+        """Return the starts (s) of a device's exchanges by a protocol: of one habit, or of each habit,
+        and of each service of it."""
+        labels, begins = self._labels, self._begins
+        mine = begins[(labels.device.mask(device) & labels.protocol.mask(protocol))[begins]]
+        if habit is not None:
+            return [self._times(mine[labels.behaviour.mask(habit)[mine]])]
+        out = []
+        for behaviour in np.unique(labels.behaviour.codes[mine]).tolist():
+            its = mine[labels.behaviour.codes[mine] == behaviour]
+            out.append(self._times(its))
+            out += [
+                self._times(its[labels.service.codes[its] == service])
+                for service in np.unique(labels.service.codes[its]).tolist()
+            ]
+        return out
+
+    def _times(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        times = self._labels.time_ns[rows] / 1e9
+        keep = np.ones(len(times), bool)
+        keep[1:] = np.diff(times) >= TOGETHER_S
+        return np.asarray(times[keep])
+
+
+def cycles(times: NDArray[np.float64], period_s: float, slack_s: float) -> int:
+    """Return the length of the longest chain of events of which each comes a period after the one before."""
+    if not len(times):
+        return 0
+    after = np.searchsorted(times, times + period_s - slack_s)
+    until = np.searchsorted(times, times + period_s + slack_s, side="right")
+    length = np.zeros(len(times), np.int64)
+    for i in range(len(times) - 1, -1, -1):
+        if until[i] > after[i]:
+            length[i] = 1 + int(length[after[i] : until[i]].max())
+    return int(length.max())
+
+
+def equal_steps(times: NDArray[np.float64], period_s: float) -> int:
+    """Return the longest run of successive waits that all equal the period within `SAME`."""
+    same = np.abs(np.diff(times) - period_s) <= SAME * period_s
+    ends = np.flatnonzero(np.diff(np.concatenate([[0], same.astype(np.int8), [0]])))
+    return int(np.diff(ends)[::2].max()) if len(ends) else 0
