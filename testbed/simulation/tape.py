@@ -90,6 +90,7 @@ class Tape:
     def __init__(self) -> None:
         self.arena = bytearray()
         self.rendered = -1
+        """What comes later than this is still to be rendered; before 0 there is no capture."""
         self.generation = 0
         """Counts how often scripts were dropped: numbers of an earlier generation are void."""
         self._datagrams = bytearray()
@@ -220,7 +221,7 @@ class Tape:
             bytes(self._options),
             np.array(self._option_starts, np.int64),
         )
-        self.rendered = until
+        self.rendered = max(self.rendered, until)
         self.arena = bytearray()
         self._datagrams = bytearray()
         for row in datagrams[datagrams[:, D_AT] > until].tolist():
