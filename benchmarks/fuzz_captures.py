@@ -70,7 +70,11 @@ def own_seeds(folder: Path) -> list[Path]:
     write_synthetic(plain, 400)
     data = plain.read_bytes()
     blocks = bytearray(struct.pack("<IIIHHqI", 0x0A0D0D0A, 28, 0x1A2B3C4D, 1, 0, -1, 28))
-    blocks += struct.pack("<IIHHI", 1, 32, 1, 0, 262_144) + struct.pack("<HHB3xHH", 9, 1, 9, 0, 0) + struct.pack("<I", 32)
+    blocks += (
+        struct.pack("<IIHHI", 1, 32, 1, 0, 262_144)
+        + struct.pack("<HHB3xHH", 9, 1, 9, 0, 0)
+        + struct.pack("<I", 32)
+    )
     at = 24
     while at < len(data):
         seconds, micros, size, wire = struct.unpack_from("<IIII", data, at)
@@ -97,7 +101,9 @@ def main() -> int:
     slowest = 0.0
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        seeds = [path for path in options.seeds or own_seeds(folder) if path.stat().st_size <= options.largest]
+        seeds = [
+            path for path in options.seeds or own_seeds(folder) if path.stat().st_size <= options.largest
+        ]
         contents = [path.read_bytes() for path in seeds]
         for path in seeds:  # compile everything before the clock runs
             with suppress(TestbedError):

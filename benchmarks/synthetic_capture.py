@@ -39,7 +39,9 @@ def dns_name(name: str) -> bytes:
 def client_hello(name: str) -> bytes:
     sni = struct.pack("!HHHBH", 0, len(name) + 5, len(name) + 3, 0, len(name)) + name.encode()
     extensions = sni + struct.pack("!HH", 21, 180) + bytes(180)
-    body = b"\x03\x03" + bytes(32) + b"\x20" + bytes(32) + struct.pack("!H", 4) + b"\x13\x01\xc0\x2f" + b"\x01\0"
+    body = (
+        b"\x03\x03" + bytes(32) + b"\x20" + bytes(32) + struct.pack("!H", 4) + b"\x13\x01\xc0\x2f" + b"\x01\0"
+    )
     body += struct.pack("!H", len(extensions)) + extensions
     hello = b"\x01" + len(body).to_bytes(3, "big") + body
     return b"\x16\x03\x01" + struct.pack("!H", len(hello)) + hello
@@ -60,16 +62,22 @@ class Home:
     def ip(self, device: int) -> bytes:
         return bytes([192, 168, 1, 100 + device])
 
-    def udp(self, at: float, device: int, sent: bool, peer: bytes, port: int, data: bytes, client: int) -> None:
+    def udp(
+        self, at: float, device: int, sent: bool, peer: bytes, port: int, data: bytes, client: int
+    ) -> None:
         ports = (client, port) if sent else (port, client)
         self.ip_frame(at, device, sent, peer, 17, struct.pack("!HHHH", *ports, 8 + len(data), 0) + data, sent)
 
-    def tcp(self, at: float, device: int, sent: bool, peer: bytes, port: int, flags: int, data: bytes) -> None:
+    def tcp(
+        self, at: float, device: int, sent: bool, peer: bytes, port: int, flags: int, data: bytes
+    ) -> None:
         ports = (40_000, port) if sent else (port, 40_000)
         header = struct.pack("!HHIIBBHHH", *ports, 1, 1, 0x80, flags, 29_200, 0, 0) + bytes(12)
         self.ip_frame(at, device, sent, peer, 6, header + data, sent)
 
-    def ip_frame(self, at: float, device: int, sent: bool, peer: bytes, proto: int, body: bytes, source: bool) -> None:
+    def ip_frame(
+        self, at: float, device: int, sent: bool, peer: bytes, proto: int, body: bytes, source: bool
+    ) -> None:
         src, dst = (self.ip(device), peer) if sent else (peer, self.ip(device))
         ends = (self.mac(device), self.router) if sent else (self.router, self.mac(device))
         frame = ethernet(*ends, 0x0800, checksum_free_ip(src, dst, proto, body))
@@ -94,7 +102,12 @@ class Home:
             (False, 16, b"\x16\x03\x03\x05\xa3" + bytes(1443)), (True, 16, b""), (True, 24, data[:130]),
         ]  # fmt: skip
         for _ in range(segments):
-            plan += [(True, 24, data[: 40 + self.chance.randrange(280)]), (False, 16, b""), (False, 24, data), (True, 16, b"")]
+            plan += [
+                (True, 24, data[: 40 + self.chance.randrange(280)]),
+                (False, 16, b""),
+                (False, 24, data),
+                (True, 16, b""),
+            ]
         plan += [(True, 17, b""), (False, 17, b""), (True, 16, b"")]
         for sent, flags, body in plan:
             self.tcp(at, device, sent, address, port, flags, body)
@@ -103,7 +116,9 @@ class Home:
     def day(self) -> None:
         """A day of every device: about `FRAMES_A_DAY` frames."""
         for device in range(DEVICES):
-            servers = [(f"cloud{n}.vendor{device}.example", bytes([198, 18, device, 10 + n])) for n in range(4)]
+            servers = [
+                (f"cloud{n}.vendor{device}.example", bytes([198, 18, device, 10 + n])) for n in range(4)
+            ]
             for at in np.arange(self.chance.random() * 300, DAY_S, 300 + 20 * device):
                 name, address = self.chance.choice(servers)
                 port = 8883 if device == 2 else 443
@@ -119,7 +134,9 @@ class Home:
                     struct.pack("!HHHH", 40_000, 1900, 8 + 120, 0) + b"M-SEARCH * HTTP/1.1\r\n".ljust(120, b" "),
                 ))  # fmt: skip
                 self.frames.append((float(at), query, 34))
-                arp = struct.pack("!HHBBH", 1, 0x0800, 6, 4, 1) + self.mac(device) + self.ip(device) + bytes(6)
+                arp = (
+                    struct.pack("!HHBBH", 1, 0x0800, 6, 4, 1) + self.mac(device) + self.ip(device) + bytes(6)
+                )
                 arp += self.router_ip
                 self.frames.append((float(at) + 1, ethernet(self.mac(device), self.router, 0x0806, arp), 0))
             for at in np.arange(device * 3.0, DAY_S, 60):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from testbed.analysis.payload import ANSWERED, EMPTY, NO_SUCH_NAME, REFUSED, SERVER_FAILURE
-from testbed.analysis.tables import BY_DST, BY_SRC, TCP_ACCEPT, TCP_RESET, TCP_SYN
+from testbed.analysis.tables import BY_DST, BY_SRC, TCP_RESET, TCP_SYN
 from testbed.capture import frame as f
 
 if TYPE_CHECKING:
@@ -58,7 +58,11 @@ def answers(ledger: Ledger) -> NDArray[np.bool_]:
         | ((transport == f.TCP) & (kind != TCP_RESET) & (kind != TCP_SYN))
         | ((service == f.DHCP) & ((kind == OFFER) | (kind == ACK)))
         | ((service == f.ICMP) & (kind == ECHO_REPLY))
-        | ((transport == f.UDP) & ~np.isin(service, (f.DNS, f.DHCP, f.MDNS, f.SSDP)) & (keys["role"] == BY_DST))
+        | (
+            (transport == f.UDP)
+            & ~np.isin(service, (f.DNS, f.DHCP, f.MDNS, f.SSDP))
+            & (keys["role"] == BY_DST)
+        )
     )
     return np.asarray(_received(ledger) & good)
 

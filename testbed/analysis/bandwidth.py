@@ -96,12 +96,18 @@ def spike_rows(ledger: Ledger) -> list[SpikeRow]:
         for direction, chosen in (("up", up), ("down", down)):
             for begin, end in _runs(np.flatnonzero(chosen)):
                 protocol, name, share = shares.reason(begin + first, end + first, direction == "up")
-                rows.append(
-                    SpikeRow(
-                        ledger.roles.name(i), iso((begin + first) * width), iso((end + first + 1) * width), direction,
-                        int(amount[begin : end + 1].sum()), round(middle * (end - begin + 1), 1), protocol, name, share,
-                    )
-                )  # fmt: skip
+                row = SpikeRow(
+                    device=ledger.roles.name(i),
+                    begin=iso((begin + first) * width),
+                    end=iso((end + first + 1) * width),
+                    direction=direction,
+                    bytes=int(amount[begin : end + 1].sum()),
+                    usual_bytes=round(middle * (end - begin + 1), 1),
+                    protocol=protocol,
+                    name=name,
+                    share_pct=share,
+                )
+                rows.append(row)
     return rows
 
 

@@ -62,12 +62,8 @@ def find_disruptions(ledger: Ledger) -> list[Disruption]:
                 failed = tried[(tried > lo) & (tried < hi)]
                 if hi - lo >= LEAST_S * 1e9 and len(failed) >= FEWEST_ATTEMPTS:
                     start = (lo + int(failed[0])) // 2 if lo == begin else lo
-                    found.append(
-                        Disruption(
-                            INTERNET_OFF, start, hi,
-                            f"{len(failed)} attempts and no answer from the Internet in {(hi - start) / 1e9:.0f} s",
-                        )
-                    )  # fmt: skip
+                    why = f"{len(failed)} attempts and no answer from the Internet"
+                    found.append(Disruption(INTERNET_OFF, start, hi, f"{why} in {(hi - start) / 1e9:.0f} s"))
     return sorted(found, key=lambda disruption: disruption.begin_ns)
 
 
@@ -102,11 +98,12 @@ def _silence(ledger: Ledger, begin: int, end: int) -> Disruption:
     settling = (events["time_ns"] >= end) & (events["time_ns"] <= end + int(SETTLE_S * 1e9))
     asks = ledger.keys["service"][key] == DHCP
     renewed = set(roles.src[key[sent & settling & asks]].tolist()) & before
-    if before and 2 * len(renewed) >= len(before):
-        why = f"no frame for {(end - begin) / 1e9:.0f} s, then {len(renewed)} of {len(before)} devices asked for an address"
-        return Disruption(NETWORK_OFF, begin, end, why)
-    why = f"no frame for {(end - begin) / 1e9:.0f} s, then devices went on ({len(renewed)} of {len(before)} asked for an address)"
-    return Disruption(RECORDER_STOPPED, begin, end, why)
+    back = bool(before) and 2 * len(renewed) >= len(before)
+    why = (
+        f"no frame for {(end - begin) / 1e9:.0f} s, then {len(renewed)} of {len(before)} devices "
+        f"asked for an address{'' if back else ', the others went on'}"
+    )
+    return Disruption(NETWORK_OFF if back else RECORDER_STOPPED, begin, end, why)
 
 
 def as_states(disruptions: list[Disruption], begin_ns: int, end_ns: int) -> tuple[State, ...]:

@@ -52,9 +52,7 @@ class Ledger:
         self.application = self.by_payload if self.rule == PAYLOAD else self.by_port
         """Per key: index into `APPLICATIONS`, -1 for none."""
         self.transport = self.keys["transport"].astype(np.int64)
-        self.protocol = np.where(
-            self.application >= 0, self.application, self.transport + len(APPLICATIONS)
-        )
+        self.protocol = np.where(self.application >= 0, self.application, self.transport + len(APPLICATIONS))
         """Per key: index into `PROTOCOLS`, the application where there is one."""
 
     @property
@@ -76,7 +74,9 @@ class Ledger:
             last = max(last, int(self.cells["window"].max()))
         return max(1, last - self.first_window + 1)
 
-    def key_totals(self, cells: NDArray[np.void] | None = None) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def key_totals(
+        self, cells: NDArray[np.void] | None = None
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return packets and bytes of each key, over all or the given cells."""
         cells = self.cells if cells is None else cells
         packets = np.zeros(len(self.keys), np.int64)
@@ -95,9 +95,8 @@ class Ledger:
         out = np.zeros((len(self.roles.devices) + 1, count, 2, 2), np.int64)
         for direction, device in ((SENT, self.sender()), (RECEIVED, self.roles.dst)):
             chosen = (device >= 0) & (protocol >= 0) & (packets > 0)
-            place = (device[chosen], protocol[chosen], direction)
-            np.add.at(out, (*place, 0), packets[chosen])
-            np.add.at(out, (*place, 1), size[chosen])
+            for column, amount in enumerate((packets, size)):
+                np.add.at(out[:, :, direction, column], (device[chosen], protocol[chosen]), amount[chosen])
         return out
 
     def sender(self) -> NDArray[np.int32]:
@@ -133,7 +132,7 @@ class Ledger:
         table = np.full(len(f.SERVICES), _NO_APPLICATION)
         for service, name in APPLICATION_OF_SERVICE.items():
             table[service] = APPLICATIONS.index(name)
-        return table[self.keys["service"]]
+        return np.asarray(table[self.keys["service"]])
 
     def server_end(self) -> NDArray[np.int64]:
         """Return columns (hi, lo, port, transport) of the end that serves, per key."""

@@ -11,11 +11,14 @@ from testbed.capture.kernel import kernel
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from testbed.capture.kernel import Records
+
 
 @kernel
 def by_number(numbers: NDArray[np.int64], count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return (order, starts): a stable order of rows by their number below `count`, and where each
-    number's rows begin in it (one more entry at the end)."""
+    number's rows begin in it (one more entry at the end).
+    """
     starts = np.zeros(count + 1, np.int64)
     for i in range(len(numbers)):
         starts[numbers[i] + 1] += 1
@@ -30,7 +33,7 @@ def by_number(numbers: NDArray[np.int64], count: int) -> tuple[NDArray[np.int64]
 
 
 @kernel
-def merge_cells(cells: np.ndarray, order: NDArray[np.int64], out: np.ndarray) -> tuple[int, bool]:
+def merge_cells(cells: Records, order: NDArray[np.int64], out: Records) -> tuple[int, bool]:
     """Copy cells in the given order, neighbours of the same key, segment and window as one.
 
     Returns how many there are, and whether they came out sorted (if not, time ran backwards and
@@ -49,7 +52,9 @@ def merge_cells(cells: np.ndarray, order: NDArray[np.int64], out: np.ndarray) ->
                     last.first_ns = min(last.first_ns, cell.first_ns)
                     last.last_ns = max(last.last_ns, cell.last_ns)
                     continue
-                if cell.segment < last.segment or (cell.segment == last.segment and cell.window < last.window):
+                if cell.segment < last.segment or (
+                    cell.segment == last.segment and cell.window < last.window
+                ):
                     is_sorted = False
         new = out[count]
         new.key = cell.key

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from testbed.capture.dissect import be16, be32
 from testbed.capture.kernel import byte, kernel
+from testbed.capture.link import be16, be32
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,7 +41,9 @@ def be24(buf: NDArray[np.uint8], at: int) -> int:
 
 
 @kernel
-def domain_name(buf: NDArray[np.uint8], base: int, at: int, end: int, out: NDArray[np.uint8]) -> tuple[int, int]:
+def domain_name(
+    buf: NDArray[np.uint8], base: int, at: int, end: int, out: NDArray[np.uint8]
+) -> tuple[int, int]:
     """Write the name at `at` into `out`, lower case with dots; return (length, byte after it).
 
     The length is -1 for a name that does not parse. Compression pointers only lead backwards, as
@@ -166,7 +168,9 @@ def is_mqtt(buf: NDArray[np.uint8], at: int, end: int) -> bool:
     if after + 6 > end or byte(buf, after) != 0:
         return False
     word = be32(buf, after + 2)
-    return (byte(buf, after + 1) == 4 and word == 0x4D515454) or (byte(buf, after + 1) == 6 and word == 0x4D514973)
+    return (byte(buf, after + 1) == 4 and word == 0x4D515454) or (
+        byte(buf, after + 1) == 6 and word == 0x4D514973
+    )
 
 
 @kernel

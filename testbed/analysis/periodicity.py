@@ -84,7 +84,11 @@ def own_events(ledger: Ledger) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
 
 def gather(
-    time_ns: NDArray[np.int64], group: NDArray[np.int64], groups: int, label: NDArray[np.int64], origin_ns: int
+    time_ns: NDArray[np.int64],
+    group: NDArray[np.int64],
+    groups: int,
+    label: NDArray[np.int64],
+    origin_ns: int,
 ) -> Events:
     """Sort events into series by group; starts close together are merged."""
     order, starts = by_number(group, groups)
@@ -128,7 +132,9 @@ def periodicity(ledger: Ledger) -> tuple[list[LineRow], list[PeriodRow]]:
     return lines, [_with_lines(row, significant, resolution) for row in rows]
 
 
-def _flows(ledger: Ledger, label: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64], list[str]]:
+def _flows(
+    ledger: Ledger, label: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], list[str]]:
     """Group keys into flows: same device, protocol, kind, port, and name (or far address without one)."""
     keys, roles = ledger.keys, ledger.roles
     far_is_dst = roles.src == roles.device
@@ -224,7 +230,8 @@ def _presence(found: _Found) -> float:
 
 def _same(found: _Found, other: _Found) -> bool:
     """Return whether two schedules are one: as near as their jitter, or a multiple of one that
-    explains nearly all of the protocol's events."""
+    explains nearly all of the protocol's events.
+    """
     period, base = float(found.values[c.PERIOD]), float(other.values[c.PERIOD])
     slack = max(SAME * base, float(found.values[c.JITTER]), float(other.values[c.JITTER]))
     multiple = round(period / base)
@@ -299,7 +306,7 @@ def _spectra(
     lines = windows // 2
     threshold, single = log(lines * len(used) / FALSE_ALARM), -log(FALSE_ALARM)
     resolution = WEEK_S / (windows * WINDOW_S)
-    frequency = np.arange(1, lines + 1) * resolution
+    frequency = np.arange(1, lines + 1, dtype=np.float64) * resolution
     shown_frequency = np.round(frequency, 4)
     for s in used.tolist():
         magnitude, height = spectrum(events.series(s), windows)
@@ -370,10 +377,14 @@ def is_peak(magnitude: NDArray[np.float64]) -> NDArray[np.bool_]:
 def is_harmonic(frequency: NDArray[np.float64], base: float, resolution: float) -> NDArray[np.bool_]:
     """Return which lines are a fundamental or its harmonics, within the spectrum's resolution."""
     order = np.round(frequency / base)
-    return np.asarray((order >= 1) & (np.abs(frequency - order * base) <= 0.6 * resolution) & (base >= 2 * resolution))
+    return np.asarray(
+        (order >= 1) & (np.abs(frequency - order * base) <= 0.6 * resolution) & (base >= 2 * resolution)
+    )
 
 
-def _with_lines(row: PeriodRow, significant: dict[tuple[str, str], list[float]], resolution: float) -> PeriodRow:
+def _with_lines(
+    row: PeriodRow, significant: dict[tuple[str, str], list[float]], resolution: float
+) -> PeriodRow:
     """Note which significant lines of the spectrum are the period's fundamental and harmonics."""
     lines = np.array(significant.get((row.device, row.protocol), ()), np.float64)
     chosen = lines[is_harmonic(lines, row.cycles_per_week, resolution)].tolist()

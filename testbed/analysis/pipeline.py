@@ -57,12 +57,17 @@ def analyse(
 ) -> Analysis:
     """Analyse captures and return everything found.
 
-    `captures` are paths of pcap or pcapng files (or ``-``); together they are one capture. `run` is
-    a run's folder, which names the devices, states and places; `states` a CSV of intervals or
-    `State` objects instead; `baseline` the folder of a longer steady run, or a capture, that shows
-    what is normal; `geo` a database of places in MaxMind's format; `local` the networks that are
-    local, where the capture does not show it; `rule` how applications are named (``port`` or
-    ``payload``); `keep_frames` keeps four bytes a frame for `Analysis.frame_table`. Damage ends a file and is in `Analysis.damages`. Raises UserError.
+    - `captures`: paths of pcap or pcapng files (or ``-``); together they are one capture.
+    - `run`: a run's folder, which names the devices, states and places.
+    - `states`: a CSV of intervals, or `State` objects, instead; without any, disruptions are looked
+      for in the capture.
+    - `baseline`: the folder of a longer steady run, or a capture, that shows what is normal.
+    - `geo`: a database of places in MaxMind's format.
+    - `local`: networks that are local, where the capture does not show it.
+    - `rule`: how applications are named, ``port`` or ``payload``.
+    - `keep_frames`: keep four bytes a frame, for `Analysis.frame_table`.
+
+    Damage ends a file and is in `Analysis.damages`. Raises UserError.
     """
     names = [str(name) for name in ([captures] if isinstance(captures, str | Path) else captures)]
     if not names:
@@ -156,7 +161,9 @@ def _boundaries(states: Sequence[State]) -> NDArray[np.int64]:
     return np.array(sorted(times), np.int64)
 
 
-def _ledger(tables: Tables, about: Run | None, states: tuple[State, ...], local: Sequence[str], rule: str) -> Ledger:
+def _ledger(
+    tables: Tables, about: Run | None, states: tuple[State, ...], local: Sequence[str], rule: str
+) -> Ledger:
     lan = tuple(local) or ((about.lan,) if about is not None and about.lan else ())
     roles = find_roles(
         tables,
@@ -257,7 +264,9 @@ def _warnings(tables: Tables, capture: Capture) -> list[str]:
     if state[t.FACTS_FULL]:
         warnings.append("more names than the tables hold; the last ones are missing")
     if tables.window_ns != t.WINDOW_NS:
-        warnings.append(f"the capture spans so much that windows are {tables.window_ns / 1e9:.0f} s long, not 900 s")
+        warnings.append(
+            f"the capture spans so much that windows are {tables.window_ns / 1e9:.0f} s long, not 900 s"
+        )
     return warnings
 
 

@@ -100,7 +100,8 @@ def payload_evidence(ledger: Ledger, packets: NDArray[np.int64], size: NDArray[n
         chosen = ledger.evidence == i
         if i and packets[chosen].sum():
             seen[text] = {"packets": int(packets[chosen].sum()), "bytes": int(size[chosen].sum())}
-    elsewhere, against = [], []
+    elsewhere: list[dict[str, Any]] = []
+    against: list[dict[str, Any]] = []
     differs = (ledger.evidence > 0) & (ledger.by_payload != ledger.by_port) & (packets > 0)
     if differs.any():
         ends = ledger.server_end()[differs]

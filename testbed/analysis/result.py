@@ -191,7 +191,8 @@ def _field(value: Any) -> str:
     kind = type(value)
     if kind is str:
         if "," in value or '"' in value or "\n" in value or "\r" in value:
-            return '"' + value.replace('"', '""') + '"'
+            quoted: str = value.replace('"', '""')
+            return f'"{quoted}"'
         return str(value)
     if value is None:
         return ""

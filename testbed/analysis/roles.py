@@ -38,6 +38,8 @@ _MULTICAST_BIT = 1 << 40
 _PSEUDO = 1 << 48
 
 Address = tuple[int, int]
+Index = dict[int, int]
+"""Device index by MAC."""
 
 
 @dataclass
@@ -141,11 +143,15 @@ def find_roles(
                 if address[0] != 0 and is_unicast(address) and address not in nets:
                     nets.add_64(address)
 
-    macs = [mac for mac in _stations(keys, packets, gateways) if mac < _PSEUDO or _pseudo_is_local(mac, sources, nets)]
+    macs = [
+        mac
+        for mac in _stations(keys, packets, gateways)
+        if mac < _PSEUDO or _pseudo_is_local(mac, sources, nets)
+    ]
     devices = [Device(device.name, device.mac, device) for device in known]
     listed = {device.mac for device in devices}
     devices += [Device("", mac) for mac in macs[:MAX_DEVICES] if mac not in listed]
-    index = {device.mac: i for i, device in enumerate(devices) if device.mac is not None}
+    index: Index = {device.mac: i for i, device in enumerate(devices) if device.mac is not None}
     if len(macs) > MAX_DEVICES:
         devices.append(Device(OTHERS, None))
         for mac in macs[MAX_DEVICES:]:
@@ -232,7 +238,7 @@ def _pseudo_is_local(mac: int, sources: dict[int, set[Address]], nets: Nets) -> 
 
 
 def _one_station_for_its_address(
-    index: dict[int | None, int], sources: dict[int, set[Address]], gateways: set[int], nets: Nets
+    index: Index, sources: dict[int, set[Address]], gateways: set[int], nets: Nets
 ) -> None:
     """Join an endpoint known by its address only with the station that sends from that address.
 
@@ -284,7 +290,7 @@ def _tidy(name: str) -> str:
     return "".join(c if c.isalnum() or c in "-_.()+ " else "?" for c in name).strip()[:64]
 
 
-def _note_addresses(devices: list[Device], index: dict[int | None, int], tables: Tables) -> None:
+def _note_addresses(devices: list[Device], index: Index, tables: Tables) -> None:
     """Collect the addresses that each device used, with when."""
     keys, cells = tables.keys, tables.cells
     if len(cells):
@@ -307,9 +313,7 @@ def _note_addresses(devices: list[Device], index: dict[int | None, int], tables:
         _note(devices, index, int(row["subject"]), address, int(row["first_ns"]), int(row["last_ns"]))
 
 
-def _note(
-    devices: list[Device], index: dict[int | None, int], mac: int, address: Address, first: int, last: int
-) -> None:
+def _note(devices: list[Device], index: Index, mac: int, address: Address, first: int, last: int) -> None:
     if mac not in index or not is_unicast(address) or devices[index[mac]].name == OTHERS:
         return
     addresses = devices[index[mac]].addresses
@@ -320,9 +324,9 @@ def _note(
         addresses[text] = first, last
 
 
-def _look_up(macs: NDArray[np.int64], index: dict[int | None, int]) -> NDArray[np.int32]:
+def _look_up(macs: NDArray[np.int64], index: Index) -> NDArray[np.int32]:
     """Return the device index of each MAC, -1 for none."""
-    known = np.array(sorted(mac for mac in index if mac is not None), np.int64)
+    known = np.array(sorted(index), np.int64)
     if not len(known):
         return np.full(len(macs), -1, np.int32)
     values = np.array([index[int(mac)] for mac in known], np.int32)

@@ -85,7 +85,7 @@ class Services:
             active = seen.sum(axis=1)
         else:
             active = np.bincount(np.unique(np.stack([group, window], axis=1), axis=0)[:, 0], minlength=count)
-        return np.round(100.0 * active / self.ledger.windows, 3)
+        return np.asarray(np.round(100.0 * active / self.ledger.windows, 3))
 
 
 def _names(
@@ -141,8 +141,8 @@ def service_rows(services: Services, atlas: Atlas) -> list[ServiceRow]:
     ledger = services.ledger
     active = services.active_pct(services.group, len(services.groups)).tolist()
     rows = []
-    order = np.lexsort((-services.bytes, services.groups[:, 1], services.groups[:, 0])) if len(services.groups) else []
-    for g in np.asarray(order, np.int64).tolist():
+    order = np.lexsort((-services.bytes, services.groups[:, 1], services.groups[:, 0]))
+    for g in order.tolist():
         device, protocol, name, hi, lo, remote = services.groups[g].tolist()
         key = int(services.sample[g])
         address = address_text(hi, lo)

@@ -125,7 +125,9 @@ def _answered(ledger: Ledger, state: State) -> Normal:
     key = cells["key"][answers(ledger)[cells["key"]] & settled]
     key = key[ledger.application[key] >= 0]
     out: Normal = {}
-    for device, application in {(int(ledger.roles.dst[k]), int(ledger.application[k])) for k in np.unique(key)}:
+    for device, application in {
+        (int(ledger.roles.dst[k]), int(ledger.application[k])) for k in np.unique(key)
+    }:
         out.setdefault(ledger.roles.name(device), set()).add(APPLICATIONS[application])
     return out
 
@@ -188,7 +190,9 @@ class Exchanges:
             mine = groups == g
             first = times[mine & came]
             retry = retry_pattern(times[mine & tried] / 1e9) if not answered else Retry("", None, None)
-            recovered = round((int(first[0]) - state.begin_ns) / 1e9, 3) if recovering and len(first) else None
+            recovered = (
+                round((int(first[0]) - state.begin_ns) / 1e9, 3) if recovering and len(first) else None
+            )
             rows.append(
                 StateServiceRow(
                     state=state.name,

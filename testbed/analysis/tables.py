@@ -93,13 +93,22 @@ FACT = np.dtype(
 )
 """Something that was seen in payloads, once, with its first and last time."""
 
-(TEXT, DNS_ANSWER, SNI, HOST, DHCP_NAME, DHCP_VENDOR, DHCP_ADDRESS, DHCP_ROUTER, MDNS_NAME, ARP_ADDRESS) = range(10)
+(TEXT, DNS_ANSWER, SNI, HOST, DHCP_NAME, DHCP_VENDOR, DHCP_ADDRESS, DHCP_ROUTER, MDNS_NAME, ARP_ADDRESS) = (
+    range(10)
+)
 """Kinds of fact. DNS_ANSWER: subject was told that address is called name. SNI, HOST: subject
 spoke to address as name. DHCP_*: of the client, but DHCP_ROUTER of the server. MDNS_NAME: subject
 says that address is called name. ARP_ADDRESS: subject has address."""
 
 CONNECTION = np.dtype(
-    [("hash", "i8"), ("last_ns", "i8"), ("name", "i4"), ("key_low", "i4"), ("key_high", "i4"), ("starter", "i4")],
+    [
+        ("hash", "i8"),
+        ("last_ns", "i8"),
+        ("name", "i4"),
+        ("key_low", "i4"),
+        ("key_high", "i4"),
+        ("starter", "i4"),
+    ],
     align=True,
 )
 """A TCP or UDP connection that is followed: its name and who began it."""
@@ -115,8 +124,9 @@ CONNECTION_SETS = 1 << 14
 BINDING_SETS = 1 << 14
 WAYS = 4
 
-(N_KEYS, N_CELLS, N_EVENTS, N_FACTS, N_BLOB, SEGMENT, SLOT_FROM, SLOT_TO, SLOT_WINDOW, WINDOW, KEYS_FULL, EVENTS_FULL,
- FACTS_FULL, FIRST_NS, LAST_NS, BACKWARDS, FRAMES, PREVIOUS_NS, CUT, ABSURD) = range(20)  # fmt: skip
+(N_KEYS, N_CELLS, N_EVENTS, N_FACTS, N_BLOB, SEGMENT, SLOT_FROM, SLOT_TO, SLOT_WINDOW, WINDOW,
+ KEYS_FULL, EVENTS_FULL, FACTS_FULL, FIRST_NS, LAST_NS, BACKWARDS, FRAMES, PREVIOUS_NS, CUT,
+ ABSURD) = range(20)  # fmt: skip
 """Slots of `Tables.state`."""
 
 
@@ -146,6 +156,8 @@ class Tables:
         self.reasons = np.zeros((len(REASONS), 2), np.int64)
         self.scratch = np.zeros(NAME_BYTES + 8, np.uint8)
         self.ports = port_tables()[0]
+        self.store = (self.state, self.all_facts, self.fact_index, self.blob, self.scratch, self.bindings)
+        """The tables that `testbed.analysis.naming` fills."""
 
     @property
     def keys(self) -> NDArray[np.void]:
@@ -175,7 +187,9 @@ class Tables:
         if fact <= 0:
             return ""
         row = self.all_facts[fact]
-        return self.blob[row["blob"] : row["blob"] + row["size"]].tobytes().decode("ascii", "backslashreplace")
+        return (
+            self.blob[row["blob"] : row["blob"] + row["size"]].tobytes().decode("ascii", "backslashreplace")
+        )
 
     def compact(self) -> None:
         """Merge cells of the same key, segment and window, and order them; make room.
@@ -202,7 +216,6 @@ class Tables:
             self.cells["window"] //= 2
         self.all_keys["cell"][: self.state[N_KEYS]] = -1
         self.state[[SLOT_FROM, SLOT_TO]] = 1, 0
-
 
     def finish(self) -> None:
         """Bring cells in order of key and events in order of time, once everything is counted."""

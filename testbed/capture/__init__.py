@@ -1,0 +1,1 @@
+"""Captures in and out: frame tables from files of many kinds, pcap and labels to disk."""

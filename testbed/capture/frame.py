@@ -142,7 +142,10 @@ def port_tables() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     udp = np.full(65536, OTHER_UDP, np.uint8)
     for table, ports in (
         (udp, {DHCP: (67, 68), DHCPV6: (546, 547), MDNS: (5353,), SSDP: (1900,), NTP: (123,)}),
-        (udp, {DNS: (53,), WEAVE: (11095,), QUIC: (443,), TPLINK: (9999,), TUYA: (6666, 6667), COAP: (5683,)}),
+        (
+            udp,
+            {DNS: (53,), WEAVE: (11095,), QUIC: (443,), TPLINK: (9999,), TUYA: (6666, 6667), COAP: (5683,)},
+        ),
         (tcp, {DNS: (53,), WEAVE: (11095,), GCM: (5228, 5229, 5230), MQTT: (1883,), MQTTS: (8883,)}),
         (tcp, {HTTP: (80,), HTTPS: (443,), TPLINK: (9999,), TUYA: (6668,)}),
     ):

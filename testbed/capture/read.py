@@ -140,7 +140,9 @@ class _Slot:
 class _Reader:
     """Reads one file: cuts it into windows and finds the records."""
 
-    def __init__(self, capture: Capture, stream: Stream, free: queue.Queue[_Slot], stop: threading.Event) -> None:
+    def __init__(
+        self, capture: Capture, stream: Stream, free: queue.Queue[_Slot], stop: threading.Event
+    ) -> None:
         self.capture = capture
         self.stream = stream
         self.free = free
@@ -236,7 +238,8 @@ class _Reader:
         version = _number(slot, at + 4, 2, big), _number(slot, at + 6, 2, big)
         if version[0] != 2:
             raise UserError(
-                f"'{self.stream.name}' is a pcap file of version {version[0]}.{version[1]}; versions 2.x are read"
+                f"'{self.stream.name}' is a pcap file of version {version[0]}.{version[1]}; "
+                "versions 2.x are read"
             )
         self.state[records.BIG_ENDIAN] = big
         self.state[records.TO_NS] = tick_ns
@@ -249,7 +252,9 @@ class _Reader:
         if end - at < 24 or slot.bytes[at : at + 4].tobytes() not in PCAP_MAGICS or self.parts == _MAX_PARTS:
             return at
         self.parts += 1
-        self.capture.notes.append(f"{self.stream.name}: a second capture begins at byte {self.offset + at:,}; read on")
+        self.capture.notes.append(
+            f"{self.stream.name}: a second capture begins at byte {self.offset + at:,}; read on"
+        )
         return self.pcap_header(slot, at)
 
     def block(self, slot: _Slot, at: int, end: int) -> tuple[int, int]:
@@ -274,7 +279,9 @@ class _Reader:
             major = _number(slot, at + 12, 2, big)
             if major != 1:
                 if self.record == 0 and self.offset + at == 0:
-                    raise UserError(f"'{self.stream.name}' is a pcapng file of version {major}; version 1 is read")
+                    raise UserError(
+                        f"'{self.stream.name}' is a pcapng file of version {major}; version 1 is read"
+                    )
                 return self.bad_block(at, records.BAD_BLOCK_LENGTH)
             self.state[records.BIG_ENDIAN] = big
             self.state[records.INTERFACES] = 0
@@ -312,7 +319,9 @@ class _Reader:
                 else:
                     row[records.IF_PER_SECOND] = 10 ** min(value[0], 18)
             elif code == 14 and size == 8:
-                row[records.IF_OFFSET_S] = int.from_bytes(value, "big" if order == "big" else "little", signed=True)
+                row[records.IF_OFFSET_S] = int.from_bytes(
+                    value, "big" if order == "big" else "little", signed=True
+                )
             at += 4 + (size + 3) // 4 * 4
         self.state[records.INTERFACES] = index + 1
 

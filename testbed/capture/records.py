@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from testbed.capture.kernel import Records
+
 MAX_FRAME = 262_144
 """Longest captured frame (libpcap's MAXIMUM_SNAPLEN, also Wireshark's limit)."""
 MAX_BLOCK = 1 << 20
@@ -27,8 +29,8 @@ WANT_BYTES, ROWS_FULL, BLOCK, DAMAGED = range(4)
 """Why a kernel stopped: the window ended, the table is full, a block for Python, damage."""
 
 (
-    TOO_LONG, BAD_BLOCK_LENGTH, TRAILER_DIFFERS, NO_INTERFACE, PACKET_EXCEEDS_BLOCK, PCAP_HEADER, BLOCK_TOO_LONG,
-    TOO_MANY_PARTS,
+    TOO_LONG, BAD_BLOCK_LENGTH, TRAILER_DIFFERS, NO_INTERFACE, PACKET_EXCEEDS_BLOCK, PCAP_HEADER,
+    BLOCK_TOO_LONG, TOO_MANY_PARTS,
 ) = range(1, 9)  # fmt: skip
 
 DAMAGE_TEXT = {
@@ -73,43 +75,44 @@ def u16(buf: NDArray[np.uint8], at: int, big: int) -> int:
 
 @kernel
 def pcap_records(
-    buf: NDArray[np.uint8], start: int, end: int, state: NDArray[np.int64], rows: np.ndarray
+    buf: NDArray[np.uint8], start: int, end: int, state: NDArray[np.int64], rows: Records
 ) -> tuple[int, int, int]:
     """Fill `rows` with the records in ``buf[start:end]``; return (rows, next byte, why stopped)."""
-    big, to_ns, link, header = state[0], state[1], state[2], state[3]
+    big, tick_ns = state[BIG_ENDIAN], state[TO_NS]
+    link, header = state[LINK], state[HEADER_BYTES]
     count = 0
     at = start
     while at + header <= end:
         if count == len(rows):
-            return count, at, 1
+            return count, at, ROWS_FULL
         captured = u32(buf, at + 8, big)
         seconds = u32(buf, at, big)
-        if captured > 262_144 or (
+        if captured > MAX_FRAME or (
             seconds in (0xA1B2C3D4, 0xA1B23C4D, 0xD4C3B2A1, 0x4D3CB2A1)
             and u32(buf, at + 4, big) in (0x00040002, 0x00020004, 0x04000200, 0x02000400)
         ):
-            state[4] = 1 if captured > 262_144 else 6
-            return count, at, 3
+            state[DAMAGE] = TOO_LONG if captured > MAX_FRAME else PCAP_HEADER
+            return count, at, DAMAGED
         if at + header + captured > end:
             break
         row = rows[count]
-        row.time_ns = seconds * 1_000_000_000 + u32(buf, at + 4, big) * to_ns
+        row.time_ns = seconds * 1_000_000_000 + u32(buf, at + 4, big) * tick_ns
         row.wire = u32(buf, at + 12, big)
         row.captured = captured
         row.at = at + header
         row.link = link
         count += 1
         at += header + captured
-    return count, at, 0
+    return count, at, WANT_BYTES
 
 
 @kernel
 def to_ns(ticks_hi: int, ticks_lo: int, interface: NDArray[np.int64]) -> int:
     """Return Unix nanoseconds of a pcapng timestamp (if_tsresol, if_tsoffset)."""
-    per_second, power = interface[1], interface[2]
+    per_second, power = interface[IF_PER_SECOND], interface[IF_POWER_OF_2]
     if power >= 0:
         if power >= 63 or ticks_hi >= 1 << 31:
-            return 9_223_372_036_000_000_000
+            return MAX_SECONDS * 1_000_000_000
         ticks = ticks_hi << 32 | ticks_lo
         seconds = ticks >> power
         rest = ticks & ((1 << power) - 1)
@@ -119,17 +122,20 @@ def to_ns(ticks_hi: int, ticks_lo: int, interface: NDArray[np.int64]) -> int:
         rest_ns = rest * 1_000_000_000 >> power
     else:
         if ticks_hi >= 1 << 31:
-            return 9_223_372_036_000_000_000
+            return MAX_SECONDS * 1_000_000_000
         ticks = ticks_hi << 32 | ticks_lo
         seconds = ticks // per_second
         rest = ticks - seconds * per_second
-        rest_ns = rest * (1_000_000_000 // per_second) if per_second <= 1_000_000_000 else (
-            rest // (per_second // 1_000_000_000)
+        rest_ns = (
+            rest * (1_000_000_000 // per_second)
+            if per_second <= 1_000_000_000
+            else (rest // (per_second // 1_000_000_000))
         )
-    seconds += interface[3]
-    if seconds >= 9_223_372_036 or seconds < -9_223_372_036:
-        return 9_223_372_036_000_000_000
-    return seconds * 1_000_000_000 + rest_ns
+    seconds += interface[IF_OFFSET_S]
+    if seconds >= MAX_SECONDS or seconds < -MAX_SECONDS:
+        return MAX_SECONDS * 1_000_000_000
+    time_ns: int = seconds * 1_000_000_000 + rest_ns
+    return time_ns
 
 
 @kernel
@@ -139,84 +145,84 @@ def pcapng_records(
     end: int,
     state: NDArray[np.int64],
     interfaces: NDArray[np.int64],
-    rows: np.ndarray,
+    rows: Records,
 ) -> tuple[int, int, int]:
     """Fill `rows` with the packets in ``buf[start:end]``; return (rows, next byte, why stopped).
 
     Stops with BLOCK before a section or interface block that is whole in the window.
     """
-    big = state[0]
+    big = state[BIG_ENDIAN]
     count = 0
     at = start
     while True:
-        if state[3] > 0:  # the rest of a block that is skipped
-            skipped = min(state[3], end - at)
-            state[3] -= skipped
+        if state[SKIP] > 0:  # the rest of a block that is skipped
+            skipped = min(state[SKIP], end - at)
+            state[SKIP] -= skipped
             at += skipped
-            if state[3] > 0:
-                return count, at, 0
+            if state[SKIP] > 0:
+                return count, at, WANT_BYTES
         if at + 12 > end:
-            return count, at, 0
+            return count, at, WANT_BYTES
         kind = u32(buf, at, big)
         if kind == 0x0A0D0D0A:
-            return count, at, 2
+            return count, at, BLOCK
         total = u32(buf, at + 4, big)
         if total < 12 or total & 3:
-            state[4] = 2
-            return count, at, 3
+            state[DAMAGE] = BAD_BLOCK_LENGTH
+            return count, at, DAMAGED
         if kind != 6 and kind != 3 and kind != 2 and kind != 1:
-            state[3] = total
+            state[SKIP] = total
             continue
-        if total > 1 << 20:
-            state[4] = 7
-            return count, at, 3
+        if total > MAX_BLOCK:
+            state[DAMAGE] = BLOCK_TOO_LONG
+            return count, at, DAMAGED
         if at + total > end:
-            return count, at, 0
+            return count, at, WANT_BYTES
         if u32(buf, at + total - 4, big) != total:
-            state[4] = 3
-            return count, at, 3
+            state[DAMAGE] = TRAILER_DIFFERS
+            return count, at, DAMAGED
         if kind == 1:
-            return count, at, 2
+            return count, at, BLOCK
         if count == len(rows):
-            return count, at, 1
+            return count, at, ROWS_FULL
         fixed = 32 if kind != 3 else 16
         if total < fixed:
-            state[4] = 2
-            return count, at, 3
+            state[DAMAGE] = BAD_BLOCK_LENGTH
+            return count, at, DAMAGED
         if kind == 6:
             interface = u32(buf, at + 8, big)
         elif kind == 2:
             interface = u16(buf, at + 8, big)
         else:
             interface = 0
-        if interface >= state[1]:
-            state[4] = 4
-            return count, at, 3
+        if interface >= state[INTERFACES]:
+            state[DAMAGE] = NO_INTERFACE
+            return count, at, DAMAGED
         if kind == 3:
             wire = u32(buf, at + 8, big)
             captured = min(wire, total - 16)
-            snap = interfaces[interface, 4]
+            snap = interfaces[interface, IF_SNAPLEN]
             if snap > 0:
                 captured = min(captured, snap)
             data = at + 12
-            time_ns = state[2]  # a simple packet has no time: the one before it
+            time_ns = state[LAST_TIME]  # a simple packet has no time: the one before it
         else:
             captured = u32(buf, at + 20, big)
             wire = u32(buf, at + 24, big)
             data = at + 28
             time_ns = to_ns(u32(buf, at + 12, big), u32(buf, at + 16, big), interfaces[interface])
-        if captured > 262_144:
-            state[4] = 1
-            return count, at, 3
+        if captured > MAX_FRAME:
+            state[DAMAGE] = TOO_LONG
+            return count, at, DAMAGED
         if data + captured > at + total - 4:
-            state[4] = 5
-            return count, at, 3
+            state[DAMAGE] = PACKET_EXCEEDS_BLOCK
+            return count, at, DAMAGED
         row = rows[count]
         row.time_ns = time_ns
         row.wire = wire
         row.captured = captured
         row.at = data
-        row.link = interfaces[interface, 0]
-        state[2] = time_ns
+        row.link = interfaces[interface, IF_LINK]
+        state[LAST_TIME] = time_ns
         count += 1
         at += total

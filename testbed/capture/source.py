@@ -94,7 +94,9 @@ def open_capture(name: str) -> Stream:
         got = stream.read_into(window)
     except Broken as error:
         raw.close()
-        raise UserError(f"'{name}' is not a capture: its compression is damaged at the start ({error})") from None
+        raise UserError(
+            f"'{name}' is not a capture: its compression is damaged at the start ({error})"
+        ) from None
     stream.head = bytes(window[:got])
     if got == 0:
         raw.close()
@@ -110,11 +112,13 @@ def open_capture(name: str) -> Stream:
 
 def _open(name: str) -> tuple[io.BufferedReader, int | None]:
     if name == STDIN:
-        return io.BufferedReader(sys.stdin.buffer.raw), None  # type: ignore[attr-defined]
+        return io.BufferedReader(io.FileIO(sys.stdin.fileno(), closefd=False)), None
     path = Path(name)
     try:
         if path.is_dir():
-            raise UserError(f"'{name}' is a folder; give the capture files in it (for a run's folder: --run {name})")
+            raise UserError(
+                f"'{name}' is a folder; give the capture files in it (for a run's folder: --run {name})"
+            )
         raw = path.open("rb")
         return raw, path.stat().st_size
     except FileNotFoundError:
@@ -127,6 +131,10 @@ def _zstd(name: str, raw: io.BufferedReader) -> BinaryIO:
     try:
         import zstandard
     except ImportError:
-        raise WorldError(f"'{name}' is compressed with zstd; install the package 'zstandard' to read it") from None
-    reader = zstandard.ZstdDecompressor(max_window_size=_MAX_ZSTD_WINDOW).stream_reader(raw, read_across_frames=True)
-    return reader  # type: ignore[return-value]
+        raise WorldError(
+            f"'{name}' is compressed with zstd; install the package 'zstandard' to read it"
+        ) from None
+    reader = zstandard.ZstdDecompressor(max_window_size=_MAX_ZSTD_WINDOW).stream_reader(
+        raw, read_across_frames=True
+    )
+    return reader
