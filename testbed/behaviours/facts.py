@@ -98,10 +98,11 @@ async def holds(host: Host, requires: tuple[str, ...], seconds: float | None = N
         return False
     lost = host.wakeup()
     watchers = [host.spawn(f"holds-{key}", partial(_fire_when_false, key=key, lost=lost)) for key in keys]
-    ended = await lost.wait(seconds)
-    for watcher in watchers:
-        watcher.cancel()
-    return not ended
+    try:
+        return not await lost.wait(seconds)
+    finally:
+        for watcher in watchers:
+            watcher.cancel()
 
 
 async def _fire_when_false(host: Host, key: str, lost: Wakeup) -> None:

@@ -50,7 +50,7 @@ def _records(host: Host, p: Mdns) -> tuple[str, tuple[codec.Record, ...]]:
         records += [
             codec.ptr(service.type, instance, ttl_s),
             codec.srv(instance, service.port, name, host_ttl_s),
-            codec.txt(instance, service.text, ttl_s),
+            codec.txt(instance, tuple(text.format(mac=octets) for text in service.text), ttl_s),
         ]
     return name, tuple(records)
 

@@ -21,7 +21,7 @@ class DnsSdService(Model):
     """``{mac}`` stands for the device's MAC without colons."""
     port: int = Field(ge=1, le=65535)
     text: tuple[str, ...] = ()
-    """Strings of the TXT record."""
+    """Strings of the TXT record; ``{mac}`` as above."""
 
 
 class Mdns(Habit):
