@@ -22,7 +22,7 @@ from testbed.analysis.protocols import protocol_rows, state_rows, whole_capture
 from testbed.analysis.result import Analysis
 from testbed.analysis.roles import find_roles
 from testbed.analysis.rows import FoundStateRow
-from testbed.analysis.run import Run, State, load_run, load_states
+from testbed.analysis.run import Run, State, load_run, load_states, parse_time
 from testbed.analysis.services import Services, place_rows, service_rows
 from testbed.analysis.states import Exchanges, Normal, applications_in, dependency_rows
 from testbed.analysis.tables import Tables
@@ -52,6 +52,8 @@ def analyse(
     geo: str | Path | None = None,
     local: Sequence[str] = (),
     rule: str = PORT,
+    begin: str | int | None = None,
+    end: str | int | None = None,
     keep_frames: bool = False,
     progress: Progress | None = None,
 ) -> Analysis:
@@ -65,6 +67,7 @@ def analyse(
     - `geo`: a database of places in MaxMind's format.
     - `local`: networks that are local, where the capture does not show it.
     - `rule`: how applications are named, ``port`` or ``payload``.
+    - `begin`, `end`: look at this span only; ISO 8601 (UTC unless a zone is named) or Unix nanoseconds.
     - `keep_frames`: keep four bytes a frame, for `Analysis.frame_table`.
 
     Damage ends a file and is in `Analysis.damages`. Raises UserError.
@@ -77,17 +80,18 @@ def analyse(
     about = load_run(run) if run is not None else None
     atlas = Atlas(geo if geo is not None else (about.places if about is not None else None))
     spans, origin = _states(about, states)
+    window = _window(begin, end)
     normal = _baseline(baseline, about, local, rule)
     keep: list[NDArray[np.int32]] | None = [] if keep_frames else None
     with on_disk(names, twice=origin == "none") as files:
-        tables, capture = read_tables(files, _boundaries(spans), progress, keep)
-        ledger = _ledger(tables, about, spans, local, rule)
+        tables, capture = read_tables(files, spans, window, progress, keep)
+        ledger = _ledger(tables, about, spans, local, rule, window)
         disruptions = find_disruptions(ledger) if origin == "none" else []
         if disruptions:
             # Once more, so that cells end where the states do.
             spans, origin = as_states(disruptions, ledger.begin_ns, ledger.end_ns), "capture"
-            tables, capture = read_tables(files, _boundaries(spans), progress, keep)
-            ledger = _ledger(tables, about, spans, local, rule)
+            tables, capture = read_tables(files, spans, window, progress, keep)
+            ledger = _ledger(tables, about, spans, local, rule, window)
     capture.names = [names[files.index(name)] for name in capture.names]
     result = _result(ledger, capture, origin, disruptions, atlas, normal)
     if keep is not None:
@@ -115,21 +119,23 @@ def _baseline(
         return None
     steady = load_run(baseline) if Path(baseline).is_dir() else None
     names = [str(steady.capture if steady is not None else baseline)]
-    tables, _ = read_tables(names, _boundaries(()))
+    tables, _ = read_tables(names)
     return applications_in(_ledger(tables, steady or about, (), local, rule), None)
 
 
 def read_tables(
     names: list[str],
-    boundaries: NDArray[np.int64],
+    states: Sequence[State] = (),
+    window: tuple[int, int] | None = None,
     progress: Progress | None = None,
     keep: list[NDArray[np.int32]] | None = None,
 ) -> tuple[Tables, Capture]:
-    """Read captures into tables whose cells do not straddle the boundaries.
+    """Read captures into tables whose cells do not straddle the states' boundaries.
 
-    `keep` gets the key of every frame, chunk by chunk.
+    Of a `window` only that is kept. `keep` gets the key of every frame, chunk by chunk.
     """
-    tables = Tables(boundaries)
+    times = {time for state in states for time in (state.begin_ns, state.end_ns)} | set(window or ())
+    tables = Tables(np.array(sorted(times), np.int64))
     capture = Capture(names)
     row_key = np.empty(1 << 16, np.int32)
     if keep is not None:
@@ -143,6 +149,8 @@ def read_tables(
         if progress is not None:
             progress(capture.bytes_read, capture.bytes_total)
     tables.finish()
+    if window is not None:
+        tables.keep_between(*window)
     return tables, capture
 
 
@@ -156,13 +164,30 @@ def _states(about: Run | None, states: str | Path | Sequence[State] | None) -> t
     return (), "none"
 
 
-def _boundaries(states: Sequence[State]) -> NDArray[np.int64]:
-    times = {state.begin_ns for state in states} | {state.end_ns for state in states}
-    return np.array(sorted(times), np.int64)
+def _window(begin: str | int | None, end: str | int | None) -> tuple[int, int] | None:
+    if begin is None and end is None:
+        return None
+    edges = [-(1 << 62), 1 << 62]
+    for i, edge in enumerate((begin, end)):
+        if isinstance(edge, str):
+            try:
+                edges[i] = parse_time(edge)
+            except (ValueError, OverflowError):
+                raise UserError(f"'{edge}' is not a time; write it like 2018-04-03T14:00:00Z") from None
+        elif edge is not None:
+            edges[i] = edge
+    if edges[0] >= edges[1]:
+        raise UserError("the span to look at ends before it begins")
+    return edges[0], edges[1]
 
 
 def _ledger(
-    tables: Tables, about: Run | None, states: tuple[State, ...], local: Sequence[str], rule: str
+    tables: Tables,
+    about: Run | None,
+    states: tuple[State, ...],
+    local: Sequence[str],
+    rule: str,
+    window: tuple[int, int] | None = None,
 ) -> Ledger:
     lan = tuple(local) or ((about.lan,) if about is not None and about.lan else ())
     roles = find_roles(
@@ -176,6 +201,8 @@ def _ledger(
         first = last = 0
     if about is not None and about.begin_ns is not None and about.end_ns is not None:
         first, last = min(first or about.begin_ns, about.begin_ns), max(last, about.end_ns)
+    if window is not None:
+        first, last = max(first, window[0]), min(last, window[1])
     return Ledger(tables, roles, states, first, last, rule)
 
 

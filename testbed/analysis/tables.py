@@ -224,5 +224,20 @@ class Tables:
         if len(times) and (times[1:] < times[:-1]).any():
             self.events[:] = self.events[np.argsort(times, kind="stable")]
 
+    def keep_between(self, begin_ns: int, end_ns: int) -> None:
+        """Forget what lies before `begin_ns` or from `end_ns` on; both must be boundaries."""
+        first = int(np.searchsorted(self.boundaries, begin_ns, side="right"))
+        last = int(np.searchsorted(self.boundaries, end_ns, side="right"))
+        cells = self.cells[(self.cells["segment"] >= first) & (self.cells["segment"] < last)]
+        events = self.events[(self.events["time_ns"] >= begin_ns) & (self.events["time_ns"] < end_ns)]
+        self.all_cells[: len(cells)] = cells
+        self.all_events[: len(events)] = events
+        self.state[[N_CELLS, N_EVENTS]] = len(cells), len(events)
+        self.state[FRAMES] = cells["packets"].sum()
+        if len(cells):
+            self.state[[FIRST_NS, LAST_NS]] = cells["first_ns"].min(), cells["last_ns"].max()
+        else:
+            self.state[[FIRST_NS, LAST_NS]] = begin_ns, begin_ns
+
 
 assert len(SERVICES) * len(TRANSPORTS) < SPARE_KEYS

@@ -19,7 +19,7 @@ import numpy as np
 from testbed.capture import records
 from testbed.capture.dissect import dissect
 from testbed.capture.frame import FRAME, port_tables
-from testbed.capture.source import PCAP_MAGICS, PCAPNG_MAGIC, STDIN, Broken, Stream, open_capture
+from testbed.capture.source import PCAP_MAGICS, PCAPNG_MAGIC, STDIN, Stream, open_capture
 from testbed.errors import UserError
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ class _Reader:
         at = 0
         if not self.pcapng:
             if end < 24:
-                self.damage(0, "the file ends inside its header")
+                self.damage(0, self.stream.broken or "the file ends inside its header")
                 return
             at = self.pcap_header(slot, 0)
         while not self.stop.is_set():
@@ -174,7 +174,9 @@ class _Reader:
                 self.damage(at, records.DAMAGE_TEXT[int(self.state[records.DAMAGE])])
             elif why == records.WANT_BYTES and self.ended:
                 over = True
-                if at < end or (self.pcapng and self.state[records.SKIP] > 0):
+                if self.stream.broken:
+                    self.damage(at, self.stream.broken)
+                elif at < end or (self.pcapng and self.state[records.SKIP] > 0):
                     self.damage(at, "the file ends inside it")
             if over:
                 yield slot, count
@@ -218,12 +220,7 @@ class _Reader:
         """Read on behind the first `filled` bytes; return the end of what is there."""
         if self.ended:
             return filled
-        try:
-            got = self.stream.read_into(memoryview(slot.bytes)[filled:])  # type: ignore[arg-type]
-        except Broken as error:
-            self.ended = True
-            self.damage(filled, f"its compression is damaged ({error})")
-            return filled
+        got = self.stream.read_into(memoryview(slot.bytes)[filled:])  # type: ignore[arg-type]
         self.ended = filled + got < len(slot.bytes)
         return filled + got
 

@@ -7,7 +7,7 @@ import sys
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from testbed.errors import UserError, WorldError
 
@@ -18,6 +18,8 @@ STDIN = "-"
 _GZIP = b"\x1f\x8b"
 _ZSTD = b"\x28\xb5\x2f\xfd"
 _MAX_ZSTD_WINDOW = 1 << 27
+_GZIP_PIECE = 1 << 16  # becomes 64 MiB at most
+_ZSTD_PIECE = 1 << 11
 
 PCAP_MAGICS = {
     # first four bytes: (big endian, nanoseconds per tick, bytes of a record header)
@@ -35,12 +37,52 @@ class Broken(Exception):
     """The compressed stream is damaged; what was read before is good."""
 
 
+class _Decompressed:
+    """The bytes behind a compressed file of one or more members, a little at a time.
+
+    Input goes in small pieces, so that a bomb cannot blow up memory.
+    """
+
+    def __init__(self, raw: BinaryIO, new: Callable[[], Any], piece: int) -> None:
+        self._raw = raw
+        self._new = new
+        self._piece = piece
+        self._decoder: Any = None
+        self._input = b""
+        self._output = memoryview(b"")
+
+    def readinto(self, window: memoryview) -> int:
+        """Fill the begin of `window`; 0 is the end. Raises Broken at damage."""
+        while not self._output:
+            if not self._input:
+                self._input = self._raw.read(self._piece)
+                if not self._input:
+                    if self._decoder is not None:
+                        raise Broken("the compressed data end in the middle")
+                    return 0
+            if self._decoder is None:
+                self._decoder = self._new()
+            try:
+                self._output = memoryview(self._decoder.decompress(self._input))
+            except Exception as error:  # zlib's and zstandard's own types
+                raise Broken(f"the compressed data are damaged: {error}") from error
+            self._input = b""
+            if self._decoder.eof:
+                self._input = self._decoder.unused_data
+                self._decoder = None
+        count = min(len(window), len(self._output))
+        window[:count] = self._output[:count]
+        self._output = self._output[count:]
+        return count
+
+
 @dataclass
 class Stream:
     """The decompressed bytes of one capture."""
 
     name: str
-    file: BinaryIO
+    file: Any
+    """Has `readinto`."""
     head: bytes
     """The first four bytes, read ahead."""
     size: int | None
@@ -48,26 +90,23 @@ class Stream:
     position: Callable[[], int]
     """How many of those bytes were read."""
     close: Callable[[], None]
+    broken: str = ""
+    """Why it could not be read to its end."""
 
     def read_into(self, window: memoryview) -> int:
-        """Fill `window` from its start; fewer bytes than asked mean the end of the file.
-
-        Raises Broken when the compressed data cannot be read on.
-        """
-        filled = 0
-        if self.head:
-            filled = min(len(self.head), len(window))
-            window[:filled] = self.head[:filled]
-            self.head = self.head[filled:]
-        while filled < len(window):
+        """Fill `window` from its start; fewer bytes than asked mean the end, or that it is `broken`."""
+        filled = min(len(self.head), len(window))
+        window[:filled] = self.head[:filled]
+        self.head = self.head[filled:]
+        while filled < len(window) and not self.broken:
             try:
-                got = self.file.readinto(window[filled:])  # type: ignore[attr-defined]
-            except (OSError, EOFError, zlib.error) as error:
-                raise Broken(f"{error}".rstrip(".")) from error
-            except Exception as error:  # zstandard's own error type, known only where it is installed
-                if type(error).__name__ != "ZstdError":
-                    raise
-                raise Broken(f"{error}") from error
+                got = self.file.readinto(window[filled:])
+            except Broken as error:
+                self.broken = str(error)
+                break
+            except OSError as error:
+                self.broken = f"it cannot be read: {error.strerror or error}"
+                break
             if not got:
                 break
             filled += got
@@ -81,26 +120,19 @@ def open_capture(name: str) -> Stream:
         first = raw.peek(4)[:4] if isinstance(raw, io.BufferedReader) else raw.read(4)
     except OSError as error:
         raise UserError(f"cannot read '{name}': {error.strerror or error}") from error
-    file: BinaryIO = raw
+    file: Any = raw
     if first[:2] == _GZIP:
-        import gzip
-
-        file = gzip.GzipFile(fileobj=raw)  # type: ignore[assignment]
+        file = _Decompressed(raw, lambda: zlib.decompressobj(wbits=31), _GZIP_PIECE)
     elif first == _ZSTD:
         file = _zstd(name, raw)
     stream = Stream(name, file, b"", size, raw.tell if size is not None else int, raw.close)
     window = memoryview(bytearray(4))
-    try:
-        got = stream.read_into(window)
-    except Broken as error:
-        raw.close()
-        raise UserError(
-            f"'{name}' is not a capture: its compression is damaged at the start ({error})"
-        ) from None
+    got = stream.read_into(window)
     stream.head = bytes(window[:got])
-    if got == 0:
+    if got < 4:
         raw.close()
-        raise UserError(f"'{name}' is not a capture: it is empty")
+        what = stream.broken or ("it is empty" if got == 0 else "it is too short")
+        raise UserError(f"'{name}' is not a capture: {what}")
     if stream.head not in PCAP_MAGICS and stream.head != PCAPNG_MAGIC:
         raw.close()
         raise UserError(
@@ -127,14 +159,11 @@ def _open(name: str) -> tuple[io.BufferedReader, int | None]:
         raise UserError(f"cannot open '{name}': {error.strerror}") from error
 
 
-def _zstd(name: str, raw: io.BufferedReader) -> BinaryIO:
+def _zstd(name: str, raw: BinaryIO) -> _Decompressed:
     try:
         import zstandard
     except ImportError:
-        raise WorldError(
-            f"'{name}' is compressed with zstd; install the package 'zstandard' to read it"
-        ) from None
-    reader = zstandard.ZstdDecompressor(max_window_size=_MAX_ZSTD_WINDOW).stream_reader(
-        raw, read_across_frames=True
-    )
-    return reader
+        need = "install the package 'zstandard' to read it"
+        raise WorldError(f"'{name}' is compressed with zstd; {need}") from None
+    decompressor = zstandard.ZstdDecompressor(max_window_size=_MAX_ZSTD_WINDOW)
+    return _Decompressed(raw, decompressor.decompressobj, _ZSTD_PIECE)

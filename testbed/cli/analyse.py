@@ -30,15 +30,26 @@ _LONG_BYTES = 64 << 20
     type=click.Path(path_type=Path),
     help="A run's folder: gives the devices' names, the states, and the capture if none is named.",
 )
-@click.option("--baseline", metavar="RUN", help="A longer steady run (or a capture) that shows what is normal.")
+@click.option(
+    "--baseline", metavar="RUN", help="A longer steady run (or a capture) that shows what is normal."
+)
 @click.option(
     "--states",
     metavar="FILE.csv",
     type=click.Path(path_type=Path),
     help="Intervals to look at: columns name, begin, end (ISO 8601 or Unix seconds), number, device.",
 )
-@click.option("--geo", metavar="FILE.mmdb", type=click.Path(path_type=Path), help="Database of places (MaxMind's format).")
-@click.option("--local", metavar="NET", multiple=True, help="A local network, such as 10.1.0.0/16. May be repeated.")
+@click.option(
+    "--geo",
+    metavar="FILE.mmdb",
+    type=click.Path(path_type=Path),
+    help="Database of places (MaxMind's format).",
+)
+@click.option(
+    "--local", metavar="NET", multiple=True, help="A local network, such as 10.1.0.0/16. May be repeated."
+)
+@click.option("--from", "begin", metavar="TIME", help="Look at what comes from this time on (ISO 8601).")
+@click.option("--to", "end", metavar="TIME", help="Look at what comes before this time.")
 @click.option(
     "--rule",
     type=click.Choice(["port", "payload"]),
@@ -46,7 +57,9 @@ _LONG_BYTES = 64 << 20
     show_default=True,
     help="What names the application of a frame in the tables.",
 )
-@click.option("--out", metavar="DIR", type=click.Path(path_type=Path), help="Folder to make, with the tables.")
+@click.option(
+    "--out", metavar="DIR", type=click.Path(path_type=Path), help="Folder to make, with the tables."
+)
 @click.option("--parquet", is_flag=True, help="Write the tables as Parquet too.")
 @click.option("--no-figures", is_flag=True, help="Leave out the figures and the HTML report.")
 @click.option("--force", is_flag=True, help="Replace DIR if it is the folder of an analysis.")
@@ -58,6 +71,8 @@ def command(
     states: Path | None,
     geo: Path | None,
     local: tuple[str, ...],
+    begin: str | None,
+    end: str | None,
     rule: str,
     out: Path | None,
     parquet: bool,
@@ -83,7 +98,16 @@ def command(
         refuse_existing(out, force=force, mark="analysis.json")
     with _progress(captures, quiet) as progress:
         result = analyse(
-            captures, run=run, baseline=baseline, states=states, geo=geo, local=local, rule=rule, progress=progress
+            captures,
+            run=run,
+            baseline=baseline,
+            states=states,
+            geo=geo,
+            local=local,
+            rule=rule,
+            begin=begin,
+            end=end,
+            progress=progress,
         )
     if out is not None:
         _write(result, out, parquet=parquet, figures=not no_figures, force=force)
@@ -110,9 +134,22 @@ def _progress(captures: tuple[str, ...], quiet: bool) -> Iterator[Callable[[int,
         yield None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
 
-    parts = (TextColumn("reading"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    parts = (
+        TextColumn("reading"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*parts, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("reading", total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
