@@ -31,7 +31,9 @@ from testbed.simulation.node import NEVER, Node
 from testbed.simulation.plans import (
     BEFORE,
     CLIENT,
+    FIN,
     SERVER,
+    SYN,
     Message,
     Plan,
     Played,
@@ -115,6 +117,8 @@ class SimStream:
         self.row: int | None = None
         self.last = 0
         """When the last segment of that record passes the router."""
+        self.course: Course | None = None
+        """The latest operation."""
         lan = node.lan_ns + (self.server.station.lan_ns if self.server.station else 0)
         self.lan = lan
         self.wan = (
@@ -433,7 +437,7 @@ class SimStream:
         played = course.played
         if self.row is not None and self.last >= course.start:
             self.network.tape.cut_plan(self.row, course.start, t.P_ACK_CUT)
-        self.row, self.last = course.row, course.last
+        self.row, self.last, self.course = course.row, course.last, course
         seqs, ipids, advance, counts = self.seqs, self.ipids, played.advance, played.counts
         seqs[0] = (seqs[0] + advance[0]) & 0xFFFFFFFF
         seqs[1] = (seqs[1] + advance[1]) & 0xFFFFFFFF
@@ -474,12 +478,27 @@ class SimStream:
         if self.row is not None and self.last > now:
             self.network.tape.cut_plan(self.row, now)
         if node.link != "down" and node.lease is not None:
+            self._rewind(now)
             exchange, label = self._exchange(About(*self.about[:2], why="abort"))
             script = self.network.library.kept(("reset", self.lan), node.stack, partial(reset, self.lan))
             row = self._record(script.number, now, b"", b"", label, exchange, self.lan)
             if row is not None and now + self.lan >= node.link_until:
                 self.network.tape.cut_plan(row, now)
         self._gone()
+
+    def _rewind(self, now: int) -> None:
+        """Set the counters to what an operation that is broken off had sent and heard by now."""
+        course = self.course
+        if course is None or (course.failure is None and self.last <= now):
+            return
+        advance = course.played.advance
+        base = [(self.seqs[side] - advance[side]) & 0xFFFFFFFF for side in (CLIENT, SERVER)]
+        sent = heard = 0
+        for segment in course.played.segments:
+            if segment.side == CLIENT and course.start + segment.sent <= now:
+                sent = max(sent, segment.seq + segment.length + bool(segment.flags & (SYN | FIN)))
+                heard = max(heard, segment.ack)
+        self.seqs = [(base[CLIENT] + sent) & 0xFFFFFFFF, (base[SERVER] + heard) & 0xFFFFFFFF]
 
     def _break(self, now: int) -> None:
         if self.row is not None and self.last > now:
