@@ -5,6 +5,7 @@ They come from the code itself, so they cannot be wrong about what is there; run
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any, get_args
 
@@ -12,12 +13,14 @@ import click
 from pydantic_core import PydanticUndefined
 
 from testbed.cli import VERBS, cli
-from testbed.models.base import Model
+from testbed.models.base import CONFIDENCES, Model
 from testbed.models.device import DeviceModel, Habit
 from testbed.models.habits import HABITS
+from testbed.models.load import catalogue, load_device, load_scenario, load_topology
 from testbed.models.scenario import Scenario
 from testbed.models.topology import Topology
-from testbed.models.units import as_written, quantity
+from testbed.models.units import as_written, quantity, spoken
+from testbed.services.registry import KINDS
 
 _INTRODUCTIONS = {
     "device": "A device model is one YAML file: who the device is on the network, and its list of habits. "
@@ -29,17 +32,23 @@ _INTRODUCTIONS = {
 }
 
 
-def write(folder: Path) -> None:
-    """Write all pages into `folder`; files that would not change are left alone."""
-    folder.mkdir(exist_ok=True)
-    pages = {
+def pages() -> dict[str, str]:
+    """Return the text of each page."""
+    return {
         "cli": _commands(),
+        "shipped": _shipped(),
         "device": _kind("device", DeviceModel),
         "habits": _habits(),
         "topology": _kind("topology", Topology),
+        "services": _services(),
         "scenario": _kind("scenario", Scenario),
     }
-    for name, text in pages.items():
+
+
+def write(folder: Path) -> None:
+    """Write all pages into `folder`; files that would not change are left alone."""
+    folder.mkdir(exist_ok=True)
+    for name, text in pages().items():
         path = folder / f"{name}.md"
         if not path.exists() or path.read_text() != text:
             path.write_text(text)
@@ -81,8 +90,73 @@ def _habits() -> str:
     return "\n".join(parts)
 
 
+def _services() -> str:
+    parts = ["# Services", "", "What can answer in the fake Internet, or on a device's own port, and the", ""]
+    parts[2] += " `options` of each kind."
+    pieces: list[type[Model]] = []
+    for name, options in KINDS.items():
+        parts += [f"## {name}", "", _words(options.__doc__), "", *_table(options, set())]
+        pieces += [part for part in _reachable(options)[1:] if part not in pieces]
+    for piece in pieces:
+        parts += _section(piece, "##")
+    return "\n".join(parts)
+
+
+def _shipped() -> str:
+    """Describe the devices, topologies and scenarios that come with the package."""
+    parts = ["# Shipped devices, topologies and scenarios", "", "## Devices", ""]
+    parts += [
+        "How well the numbers of a model are known: how many of its parameters the paper gives, a public "
+        "capture shows (cap), a document gives (doc), were inferred from those (inf), or follow a standard "
+        "(std); the others are assumed. `testbed show device NAME` prints every one of them.",
+        "",
+        f"| device | vendor | what it is | link | {' | '.join(CONFIDENCES)} |",
+        f"| --- | --- | --- | --- |{' --- |' * len(CONFIDENCES)}",
+    ]
+    devices = [load_device(file) for file in catalogue("device").values()]
+    for device in devices:
+        counts = _confidences(device)
+        through = f" through `{device.link.through}`" if device.link.through else ""
+        numbers = " | ".join(str(counts[word]) for word in CONFIDENCES)
+        who = f"`{device.name}` | {device.vendor} | {device.title}"
+        parts.append(f"| {who} | {device.link.medium}{through} | {numbers} |")
+    parts += ["", "What the models do not reproduce:", ""]
+    parts += [f"- `{device.name}`: {text}" for device in devices for text in device.limits]
+    parts += ["", "## Topologies", "", "| topology | what it is | devices | services |"]
+    parts += ["| --- | --- | --- | --- |"]
+    for topology in map(load_topology, catalogue("topology").values()):
+        row = (f"`{topology.name}`", topology.title, str(len(topology.devices)), str(len(topology.services)))
+        parts.append(f"| {' | '.join(row)} |")
+    parts += [
+        "",
+        "## Scenarios",
+        "",
+        "| scenario | what it is | lasts | states |",
+        "| --- | --- | --- | --- |",
+    ]
+    for scenario in map(load_scenario, catalogue("scenario").values()):
+        row = (f"`{scenario.name}`", scenario.title, spoken(scenario.duration), str(len(scenario.states)))
+        parts.append(f"| {' | '.join(row)} |")
+    return "\n".join([*parts, ""])
+
+
+def _confidences(model: Model) -> Counter[str]:
+    """Count the parameters of a model, and of all in it, by how well they are known."""
+    counts: Counter[str] = Counter()
+    for key, source in getattr(model, "sources", {}).items():
+        counts[source.partition(":")[0]] += len(key.split(","))
+    for name in type(model).model_fields:
+        value = getattr(model, name)
+        for part in value if isinstance(value, tuple) else (value,):
+            if isinstance(part, Model):
+                counts += _confidences(part)
+    return counts
+
+
 def _section(model: type[Model], level: str) -> list[str]:
-    return [f"{level} {model.__name__}", "", _words(model.__doc__), "", *_table(model, set())]
+    action = model.model_fields.get("action")
+    title = model.__name__ if action is None else f"{_annotated(action.annotation)} ({model.__name__})"
+    return [f"{level} {title}", "", _words(model.__doc__), "", *_table(model, set())]
 
 
 def _table(model: type[Model], leave_out: set[str]) -> list[str]:
