@@ -161,42 +161,46 @@ class Conditions:
                 return "refused" if outage.refused else "silent"
         return None
 
-    def lan_loss(self, node: Node, at: int) -> tuple[bool, int]:
+    def access(self, node: Node, at: int, size: int, *, upwards: bool) -> tuple[bool, int]:
         """Return whether a frame on the device's access link is lost, and its extra delay in ns."""
-        lost, extra = False, 0
-        for span in self.timeline.impaired:
-            if span.device == node.name and span.begin <= at < span.end:
-                lost = lost or (span.link.loss > 0 and node.loss_rng.random() < span.link.loss)
-                extra += round(span.link.delay * 1e9)
-                if span.link.jitter:
-                    extra += round(node.loss_rng.random() * span.link.jitter * 1e9)
-        return lost, extra
+        if not self._disturbed_at(at):
+            return False, 0
+        extra = self._impaired(node, at, size, node.name, upwards=upwards)
+        return extra is None, extra or 0
 
     def cross(self, node: Node, at: int, size: int, upwards: bool) -> int | None:
         """Return the extra delay (ns) of a packet that crosses the WAN now, None when it is lost."""
         bucket = self.up_bucket if upwards else self.down_bucket
-        if not self.disturbed:
+        if not self._disturbed_at(at):
             return bucket.take(at, size) if bucket is not None else 0
-        extra = 0
         if self.wan.loss and node.loss_rng.random() < self.wan.loss:
             return None
-        if bucket is not None:
-            wait = bucket.take(at, size)
-            if wait is None:
-                return None
-            extra += wait
+        wait = bucket.take(at, size) if bucket is not None else 0
+        if wait is None:
+            return None
+        extra = self._impaired(node, at, size, None, upwards=upwards)
+        return None if extra is None else wait + extra
+
+    def _disturbed_at(self, at: int) -> bool:
+        """Tell whether anything may be out of the ordinary then; looks closer where it is not known."""
+        return self.disturbed or not self.changed <= at < self.next_change
+
+    def _impaired(self, node: Node, at: int, size: int, link: str | None, *, upwards: bool) -> int | None:
+        """Return the extra delay (ns) on an impaired link (a device's, or the WAN), None when lost there."""
+        extra = 0
         for index, span in enumerate(self.timeline.impaired):
-            if span.device is None and span.begin <= at < span.end:
-                if span.link.loss and node.loss_rng.random() < span.link.loss:
+            if span.device != link or not span.begin <= at < span.end:
+                continue
+            if span.link.loss and node.loss_rng.random() < span.link.loss:
+                return None
+            extra += round(span.link.delay * 1e9)
+            if span.link.jitter:
+                extra += round(node.loss_rng.random() * span.link.jitter * 1e9)
+            if index in self._span_buckets:
+                wait = self._span_buckets[index][0 if upwards else 1].take(at, size)
+                if wait is None:
                     return None
-                extra += round(span.link.delay * 1e9)
-                if span.link.jitter:
-                    extra += round(node.loss_rng.random() * span.link.jitter * 1e9)
-                if index in self._span_buckets:
-                    wait = self._span_buckets[index][0 if upwards else 1].take(at, size)
-                    if wait is None:
-                        return None
-                    extra += wait
+                extra += wait
         return extra
 
     def unreachable_at(self, node: Node, at: int) -> int | None:
@@ -243,7 +247,7 @@ class LivePath:
         return self.elsewhere or self.conditions.lan_up(at)
 
     def up(self, at: int, size: int) -> Fate:
-        lost, extra = self.conditions.lan_loss(self.node, at)
+        lost, extra = self.conditions.access(self.node, at, size, upwards=True)
         seen = at + self.lan + extra
         if lost or not self._alive(seen):
             return Fate(None, None)
@@ -267,7 +271,7 @@ class LivePath:
                 return Fate(None, None)
             seen = at + wait
         seen += self.remote
-        lost, extra = self.conditions.lan_loss(self.node, seen)
+        lost, extra = self.conditions.access(self.node, seen, size, upwards=False)
         if not self._alive(seen):
             return Fate(None, None)
         return Fate(seen, None if lost else seen + extra + self.lan)

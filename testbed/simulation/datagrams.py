@@ -29,6 +29,8 @@ DNS_PORT, DHCP_SERVER_PORT, DHCP_CLIENT_PORT = 53, 67, 68
 PORT_UNREACHABLE = 3
 HEADERS = 42
 """Bytes of Ethernet, IPv4 and UDP headers."""
+IGMP_HEADERS = 38
+"""Bytes of Ethernet and IPv4 headers, router alert included."""
 
 
 class _Way:
@@ -131,7 +133,7 @@ def request(
     label = network.label(node.name, behaviour, about)
     at = now + neighbours.keep(network, node, now)
     way = _Way(network, node, sport)
-    lost, extra = conditions.lan_loss(node, at) if conditions.disturbed else (False, 0)
+    lost, extra = conditions.access(node, at, len(data) + HEADERS, upwards=True)
     seen = at + node.lan_ns + extra
     deadline = now + timeout_ns
     if lost or not network.alive(node, seen):
@@ -153,7 +155,7 @@ def request(
         return network.silence(node, deadline, label)
     end, result = deadline + 1, b""
     for leaves, answer in answers:
-        lost, extra = conditions.lan_loss(node, leaves) if conditions.disturbed else (False, 0)
+        lost, extra = conditions.access(node, leaves, len(answer) + HEADERS, upwards=False)
         if not network.alive(node, leaves):
             continue
         if visible:
@@ -183,13 +185,20 @@ def send(
         return None
     node.exchanges += 1
     label = network.label(node.name, behaviour, about)
-    seen = network.env.now + node.lan_ns
-    if network.seen(node, seen):
+    seen = _passes(network, node, len(data) + HEADERS)
+    if seen is not None:
         ip = ip_number(address)
         me = network.me(node, source_port or node.port())
         to = Station(group_mac(ip) if is_group(ip) else network.router.mac, ip, port)
         network.record(seen, label, node.exchanges, 0, me, to, t.meta(t.UDP, ttl, t.DONT_FRAGMENT), data)
     return label
+
+
+def _passes(network: Network, node: Node, size: int) -> int | None:
+    """Return when a frame that the device sends now passes the captured LAN, None if it never does."""
+    lost, extra = network.conditions.access(node, network.env.now, size, upwards=True)
+    seen = network.env.now + node.lan_ns + extra
+    return seen if not lost and network.seen(node, seen) else None
 
 
 def igmp(
@@ -200,8 +209,8 @@ def igmp(
         return None
     node.exchanges += 1
     label = network.label(node.name, behaviour, about)
-    seen = network.env.now + node.lan_ns
-    if network.seen(node, seen):
+    seen = _passes(network, node, len(message) + IGMP_HEADERS)
+    if seen is not None:
         ip = ip_number(group)
         meta = t.meta(t.IGMP, 1, t.DONT_FRAGMENT | t.ROUTER_ALERT)
         to = Station(group_mac(ip), ip)
@@ -226,8 +235,10 @@ def lease(
     exchange = node.exchanges
     label = network.label(node.name, behaviour, about)
     server = network.router_server if node.link == "home" else network.elsewhere
-    seen, deadline = now + node.lan_ns, now + timeout_ns
-    if server is None or not network.alive(node, seen):
+    conditions = network.conditions
+    lost, extra = conditions.access(node, now, len(message) + HEADERS, upwards=True)
+    seen, deadline = now + node.lan_ns + extra, now + timeout_ns
+    if lost or server is None or not network.alive(node, seen):
         return network.silence(node, deadline, label)
     unicast = server_address is not None and node.lease is not None
     me = Station(node.mac_int, node.ip if unicast else 0, DHCP_CLIENT_PORT)
@@ -241,14 +252,16 @@ def lease(
     source = (node.lease.address if unicast and node.lease else "0.0.0.0", DHCP_CLIENT_PORT)
     for reply in server.ports[DHCP_SERVER_PORT].handle(message, source, network.unix(seen)):
         leaves = seen + FORWARDING_NS + round(reply.delay_s * 1e9)
+        lost, extra = conditions.access(node, leaves, len(reply.data) + HEADERS, upwards=False)
         if not network.alive(node, leaves):
             continue
         if visible:
             ip = ip_number(dhcp.target(dhcp.parse(reply.data)))
             client = Station(BROADCAST_MAC if ip == BROADCAST_IP else node.mac_int, ip, DHCP_CLIENT_PORT)
             network.record(leaves, label, exchange, 1, here, client, t.meta(t.UDP, 64), reply.data, ident)
-        if leaves + node.lan_ns < end:
-            end, result = leaves + node.lan_ns, reply.data
+        arrives = leaves + node.lan_ns + extra
+        if not lost and arrives < end:
+            end, result = arrives, reply.data
     if end > deadline or end >= node.link_until:
         return network.silence(node, deadline, label)
     return Exchanged(end, None, result, label, exchange)

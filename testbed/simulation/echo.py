@@ -60,21 +60,23 @@ def ping(
     answered, end = 0, now
     for sequence in range(1, count + 1):
         sent = start + (sequence - 1) * interval_ns
-        seen = sent + node.lan_ns
+        lost, extra = network.conditions.access(node, sent, _FRAME_BYTES, upwards=True)
+        seen = sent + node.lan_ns + extra
         arrives = None
-        if network.alive(node, seen):
+        if not lost and network.alive(node, seen):
             tail = pack(">HH", node.ping_id, sequence) + _FILLER
             if visible:
                 meta = t.meta(t.ICMP, node.model.ttl, t.DONT_FRAGMENT)
                 network.record(seen, label, exchange, 0, me, peer, meta, b"\x08\0\0\0" + tail)
             back = _answered(network, node, server, seen, jitter, label, tail, peer.ip)
             if back is not None and network.alive(node, back):
+                lost, extra = network.conditions.access(node, back, _FRAME_BYTES, upwards=False)
                 if visible:
                     meta = t.meta(t.ICMP, server.ttl if server else 64)
                     network.record(
                         back, label, exchange, 1, peer, me, meta, bytes(4) + tail, exchange & 0xFFFF
                     )
-                arrives = back + node.lan_ns
+                arrives = None if lost else back + node.lan_ns + extra
         if arrives is not None and arrives <= sent + timeout_ns:
             answered += 1
             end = max(end, arrives)
