@@ -155,8 +155,8 @@ def _confidences(model: Model) -> Counter[str]:
 
 def _section(model: type[Model], level: str) -> list[str]:
     action = model.model_fields.get("action")
-    title = model.__name__ if action is None else f"{_annotated(action.annotation)} ({model.__name__})"
-    return [f"{level} {title}", "", _words(model.__doc__), "", *_table(model, set())]
+    title = model.__name__ if action is None else f"`action: {get_args(action.annotation)[0]}`"
+    return [f"{level} {title}", "", _words(model.__doc__), "", *_table(model, {"action"})]
 
 
 def _table(model: type[Model], leave_out: set[str]) -> list[str]:
@@ -207,6 +207,11 @@ def _annotated(annotation: Any) -> str:
         return "keys with values"
     if hasattr(annotation, "__metadata__"):
         return quantity(annotation) or _annotated(parts[0])
+    kinds = [
+        part for part in parts if isinstance(part, type) and "action" in getattr(part, "model_fields", ())
+    ]
+    if kinds:
+        return "one of the actions"
     return " or ".join(dict.fromkeys(_annotated(part) for part in parts if _is_type(part))) or "any"
 
 

@@ -39,9 +39,13 @@ class Backoff(Model):
     """
 
     first: Duration = Field(gt=0)
+    """The first wait."""
     factor: float = Field(1.0, ge=1)
+    """Each further wait is so many times longer; 1 is a constant retry."""
     cap: Duration = Field("1w", gt=0)
+    """Longest wait."""
     jitter: Share = 0.0
+    """Each wait is drawn uniformly within ± this share of itself."""
 
     def wait_s(self, failures: int, draw: float) -> float:
         """Return the wait after `failures` failures in a row (from 1), `draw` uniform in [0, 1)."""

@@ -24,16 +24,23 @@ class TcpStack(Model):
     window_scale: int | None = Field(7, ge=0, le=14)
     """Window scale option; null leaves it out."""
     timestamps: bool = True
+    """Offer the timestamps option (RFC 7323)."""
     sack: bool = True
+    """Offer selective acknowledgements (RFC 2018)."""
     mss: int = Field(1460, ge=536, le=1460)
+    """Maximum segment size that the SYN names, bytes."""
     syn_timeout: Duration = "1s"
     """First SYN retransmission time; each further one doubles it (RFC 6298 §2.1)."""
     syn_retries: int = Field(6, ge=0, le=10)
+    """SYN retransmissions before a connect fails."""
     min_rto: Duration = "200ms"
+    """Least retransmission time."""
     max_rto: Duration = "120s"
+    """Most that doubling makes of it."""
     data_retries: int = Field(15, ge=1, le=20)
     """Retransmissions of unacknowledged data before the connection is given up."""
     delayed_ack: Duration = "40ms"
+    """How long an ACK waits for data to travel with."""
     initial_window: int = Field(10, ge=1, le=64)
     """Initial congestion window in segments."""
     sources: Sources = {}
@@ -43,6 +50,7 @@ class Link(Model):
     """How the device reaches the router."""
 
     medium: Literal["ethernet", "wifi", "zigbee", "bluetooth"]
+    """What the device speaks to the router, its hub or phone."""
     through: Name | None = None
     """The device that speaks IP for this one (its hub or phone); null for IP devices."""
     delay: Duration = "1ms"
@@ -98,6 +106,7 @@ class Resolver(Model):
     aaaa: tuple[str, ...] = ()
     """Names whose AAAA record is asked for too."""
     aaaa_first: bool = False
+    """Ask for AAAA before A."""
     cache: bool = False
     """Keep answers for their TTL."""
     idents: Literal["random", "counter"] = "random"
@@ -127,8 +136,11 @@ class Paper(Model):
     """The device's row of Table 1."""
 
     number: int | None = None
+    """The device's number in Table 1."""
     security: Literal["S", "S,I"] | None = None
+    """Table 1: secure (S), also insecure (S,I)."""
     protocols: tuple[str, ...] = ()
+    """Network and transport protocols of Table 1."""
     mean_bytes_per_s: float | None = None
     """Table 1's average bandwidth; null where the paper has none."""
     in_statistics: bool = True
@@ -139,6 +151,7 @@ class Habit(Model):
     """Base of the parameters of a habit; each subclass belongs to one behaviour."""
 
     behaviour: str
+    """What it does: one of the behaviours."""
     name: Name
     """Names the task: its random stream and its label."""
     thread: Name | None = None
@@ -152,17 +165,22 @@ class Port(Model):
     """A port on which the device itself answers."""
 
     port: int = Field(ge=1, le=65535)
+    """TCP and UDP port."""
     service: Name
     """Kind of service, as `testbed.services` registers it."""
     options: dict[str, Any] = {}
+    """Parameters of the service kind."""
 
 
 class DeviceModel(Model):
     """Everything the testbed knows of a device."""
 
     name: Name
+    """By which topologies name it; also the name of the file."""
     title: str
+    """What it is, in a few words."""
     vendor: str
+    """Who makes it."""
     hub_or_sensor: Literal["H", "S", "phone"]
     """The paper's class: Hub finds and controls others, Sensor talks straight to the cloud."""
     oui: Oui | None = None
@@ -170,16 +188,25 @@ class DeviceModel(Model):
     energy_w: float | None = None
     """Mean power in watts; null where battery powered or not known."""
     link: Link
+    """How it reaches the network."""
     ttl: int = Field(64, ge=1, le=255)
+    """IP TTL of what it sends."""
     tcp: TcpStack = TcpStack()
+    """Its kernel's TCP."""
     dhcp: Dhcp | None = Dhcp()
+    """Its DHCP client; null for devices without IP."""
     resolver: Resolver = Resolver()
+    """Its DNS stub resolver."""
     function: Function = Function()
+    """When it does its job."""
     paper: Paper = Paper()
+    """What Table 1 says of it."""
     boot: Duration = "5s"
     """Time from power-on until the habits start."""
     listens: tuple[Port, ...] = ()
+    """Ports on which it answers."""
     habits: tuple[SerializeAsAny[Habit], ...] = ()
+    """What it does, all at once, from boot to power-off."""
     limits: tuple[str, ...] = ()
     """What the model does not reproduce yet, in words."""
     sources: Sources = {}

@@ -21,7 +21,9 @@ class Internet(Model):
 
     action: Literal["internet"]
     at: Moment
+    """When."""
     state: Literal["on", "off"]
+    """Plugged or not."""
     how: Literal["auto", "silent", "known"] = "auto"
     """How the router fails: `silent` forwards into the void, `known` answers that there is no
     upstream; `auto` follows from the router: silent if it was up when the cable was pulled,
@@ -33,7 +35,9 @@ class RouterPower(Model):
 
     action: Literal["router"]
     at: Moment
+    """When."""
     state: Literal["on", "off"]
+    """Powered or not."""
 
 
 class DevicePower(Model):
@@ -41,9 +45,13 @@ class DevicePower(Model):
 
     action: Literal["device"]
     at: Moment
+    """When."""
     device: Name
+    """Name in the topology."""
     state: Literal["on", "off", "restart"]
+    """Powered, not, or off and on again."""
     off_for: Duration = "10s"
+    """How long a restart leaves it without power."""
 
 
 class ServiceDown(Model):
@@ -51,7 +59,9 @@ class ServiceDown(Model):
 
     action: Literal["service_down"]
     at: Moment
+    """When it begins."""
     duration: Duration = Field(gt=0)
+    """How long it lasts."""
     service: Name | None = None
     """Name of a service in the topology, or `dns`/`ntp` for all of that kind."""
     name: str | None = None
@@ -66,10 +76,13 @@ class Impair(Model):
 
     action: Literal["impair"]
     at: Moment
+    """When it begins."""
     duration: Duration = Field(gt=0)
+    """How long it lasts."""
     device: Name | None = None
     """Null is the WAN."""
     link: Impairment
+    """What the link does in addition."""
 
 
 class Habits(Model):
@@ -77,7 +90,9 @@ class Habits(Model):
 
     action: Literal["fail"]
     at: Moment
+    """When."""
     device: Name
+    """Name in the topology."""
     habits: tuple[Name, ...] = ()
     """Names of the habits that stop; empty stops them all."""
 
@@ -87,7 +102,9 @@ class Stimulus(Model):
 
     action: Literal["stimulus"]
     at: Moment
+    """When, or when for the first time."""
     device: Name
+    """Name in the topology."""
     kind: Literal["used", "motion", "firmware", "join"]
     """Someone uses it, it sees motion, its vendor releases a firmware, an operator joins it to
     the home's network again."""
@@ -96,7 +113,9 @@ class Stimulus(Model):
     every: Duration | None = None
     """Repeat with this period."""
     times: int | None = Field(None, ge=1)
+    """How often; null is until the end."""
     jitter: Share = 0.0
+    """Each moment is drawn uniformly within ± this share of `every`."""
 
 
 Event = Annotated[
@@ -109,27 +128,36 @@ class State(Model):
     """A named span of the scenario."""
 
     name: Name
+    """As labels and tables have it."""
     number: int | None = Field(None, ge=1, le=7)
     """The paper's state number (Table 2)."""
     device: Name | None = None
     """The device it concerns, in state #7."""
     begin: Duration
+    """From the start of the capture."""
     end: Duration
+    """From the start of the capture; not included."""
 
 
 class Scenario(Model):
     """What happens, and when. All times count from the start of the capture; events may lie before it."""
 
     name: Name
+    """Also the name of the file."""
     title: str
+    """What it is, in a few words."""
     topology: Name = "home"
+    """On which it is played, unless another is given."""
     begin: Annotated[datetime, AfterValidator(_in_utc)]
     """Calendar time at which the capture starts; UTC where it names no zone."""
     duration: Duration = Field(gt=0)
+    """Of the capture."""
     warm_up: Duration = "30m"
     """Time before the capture in which the devices already run."""
     start: Literal["power-on", "stationary"] = "power-on"
     """`power-on`: all devices are switched on together when the warm-up begins;
     `stationary`: at random times within it, so that periods have random phases."""
     states: tuple[State, ...] = ()
+    """Spans by which labels and tables are cut."""
     events: tuple[Event, ...] = ()
+    """What happens."""

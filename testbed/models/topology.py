@@ -19,6 +19,7 @@ class Impairment(Model):
     jitter: Duration = 0
     """Uniform extra delay per exchange, 0 to this."""
     loss: Share = 0.0
+    """Share of packets that are lost, each by itself."""
     rate: Rate | None = None
     """Rate limit; null is unlimited."""
     burst: Size = "256kB"
@@ -31,9 +32,11 @@ class DhcpServer(Model):
     """The router's DHCP server."""
 
     lease: Duration = "12h"
+    """Duration of a lease."""
     first: int = Field(100, ge=2, le=65000)
     """Host number of the first address in the pool."""
     size: int = Field(150, ge=1, le=65000)
+    """Addresses in the pool."""
 
 
 class DnsForwarder(Model):
@@ -47,17 +50,24 @@ class IgmpQuerier(Model):
     """The router's IGMP querier on the LAN (RFC 2236 §8)."""
 
     version: Literal[2, 3] = 2
+    """IGMP version of its queries."""
     interval: Duration = "125s"
+    """Time between general queries."""
     max_response: Duration = "10s"
+    """Within which members answer."""
 
 
 class Router(Model):
     """The home router."""
 
     name: Name = "router"
+    """Its name in labels and logs."""
     mac: str = Field("20:4e:7f:00:00:01", pattern=r"^([0-9a-f]{2}:){5}[0-9a-f]{2}$")
+    """Of its LAN side."""
     lan: IPv4Network = IPv4Network("192.168.1.0/24")
+    """The home's network."""
     address: IPv4Address = IPv4Address("192.168.1.1")
+    """Its own, on the LAN."""
     boot: Duration = "45s"
     """Time from power-on until the LAN is up."""
     wan_dhcp: Duration = "10s"
@@ -67,8 +77,11 @@ class Router(Model):
     arp_failure: Duration = "3s"
     """Time until an unanswered next hop makes it answer host unreachable (3 probes of 1 s)."""
     dhcp: DhcpServer = DhcpServer()
+    """Its DHCP server."""
     dns: DnsForwarder = DnsForwarder()
+    """Its DNS forwarder."""
     igmp: IgmpQuerier | None = IgmpQuerier()
+    """Its IGMP querier; null for none."""
     sources: Sources = {}
 
 
@@ -76,13 +89,17 @@ class Place(Model):
     """Where servers stand."""
 
     name: Name
+    """By which services name it."""
     country: str = Field(pattern=r"^[A-Z]{2}$")
     """ISO 3166-1 alpha-2."""
     state: str | None = Field(None, pattern=r"^[A-Z]{2}$")
     """US state, two letters."""
     city: str = ""
+    """For people to read."""
     latitude: float = Field(ge=-90, le=90)
+    """Degrees north."""
     longitude: float = Field(ge=-180, le=180)
+    """Degrees east."""
     delay: Duration
     """One-way delay from the home's uplink to there."""
 
@@ -91,6 +108,7 @@ class InternetService(Model):
     """One kind of server of the fake Internet, at one or more addresses, under one or more names."""
 
     name: Name
+    """By which scenarios name it."""
     service: Name
     """Kind of service, as `testbed.services` registers it (resolver, ntp, https, http, …)."""
     names: tuple[str, ...] = ()
@@ -110,6 +128,7 @@ class InternetService(Model):
     answers: int = Field(4, ge=1, le=16)
     """How many addresses a DNS answer carries, rotated."""
     ports: tuple[int, ...] = Field(min_length=1)
+    """TCP and UDP ports on which it answers."""
     ttl: Duration = "60s"
     """TTL of its DNS records."""
     options: dict[str, Any] = {}
@@ -121,7 +140,9 @@ class HomeDevice(Model):
     """A device in the topology."""
 
     name: Name
+    """In labels, logs and scenarios; its address and MAC follow from it."""
     model: Name
+    """Name of its device model."""
     ip: IPv4Address | None = None
     """Fixed lease; null lets the DHCP server derive it from the name."""
     mac: str | None = Field(None, pattern=r"^([0-9a-f]{2}:){5}[0-9a-f]{2}$")
@@ -134,13 +155,20 @@ class Topology(Model):
     """The whole network."""
 
     name: Name
+    """By which scenarios name it; also the name of the file."""
     title: str
+    """What it is, in a few words."""
     router: Router = Router()
+    """The home router."""
     wan: Impairment = Impairment()
+    """The uplink, in each direction."""
     open_wifi: bool = False
     """A second, open Wi-Fi within reach (not captured), as the paper's institution had."""
     devices: tuple[HomeDevice, ...]
+    """The devices of the home."""
     internet: Name | None = None
     """Another topology whose places and services this one shares, instead of its own."""
     places: tuple[Place, ...] = ()
+    """Where servers stand."""
     services: tuple[InternetService, ...] = ()
+    """The servers of the fake Internet."""

@@ -35,6 +35,7 @@ class BrokerOptions(Model):
     """An MQTT broker."""
 
     think: Duration = "5ms"
+    """Time until it answers."""
     users: dict[str, str] = {}
     """User name -> password; empty takes everyone."""
     queue: int = Field(1000, ge=0)

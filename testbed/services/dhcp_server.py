@@ -28,14 +28,19 @@ class DhcpServerOptions(Model):
     """A DHCP server for one network."""
 
     network: IPv4Network = IPv4Network("192.168.1.0/24")
+    """The network that it gives addresses of."""
     address: IPv4Address = IPv4Address("192.168.1.1")
     """Of the server; also the router and resolver that it names, unless told otherwise."""
     router: IPv4Address | None = None
+    """Option 3; null is its own address."""
     resolvers: tuple[IPv4Address, ...] = ()
+    """Option 6; empty is its own address."""
     lease: Duration = Field("12h", ge=60)
+    """Duration of a lease."""
     first: int = Field(100, ge=1, le=65534)
     """Host number of the first address of the pool."""
     size: int = Field(150, ge=1, le=65534)
+    """Addresses in the pool."""
     domain: str | None = "lan"
     """Option 15."""
     fixed: dict[str, IPv4Address] = {}
@@ -45,6 +50,7 @@ class DhcpServerOptions(Model):
     authoritative: bool = False
     """Confirm a free address that a client remembers, though no lease of it is known."""
     think: Duration = 0
+    """Time until it answers."""
 
     @model_validator(mode="after")
     def _inside(self) -> DhcpServerOptions:

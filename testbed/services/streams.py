@@ -63,6 +63,7 @@ class WeaveOptions(Model):
     """Nest's cloud as Weave devices see it."""
 
     think: Duration = "30ms"
+    """Time until it answers."""
 
 
 class Weave(StreamOnly):
@@ -88,6 +89,7 @@ class GcmOptions(Model):
     """Google's push servers."""
 
     think: Duration = "20ms"
+    """Time until it answers."""
 
 
 class Gcm(StreamOnly):
@@ -130,10 +132,15 @@ class LocalControlOptions(Model):
     """A smart plug's local control."""
 
     alias: str = "plug"
+    """Name that its owner gave it."""
     model: str = "HS110(EU)"
+    """Model that it reports."""
     mac: str = "50:C7:BF:00:00:00"
+    """MAC that it reports."""
     firmware: str = "1.1.4 Build 170417 Rel.145118"
+    """Firmware that it reports."""
     think: Duration = "15ms"
+    """Time until it answers."""
 
 
 class LocalControl:

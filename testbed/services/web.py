@@ -29,6 +29,7 @@ class Page(Model):
     """What stands under one path."""
 
     status: int = Field(200, ge=200, le=599)
+    """HTTP status."""
     bytes: Size | None = Field(None, gt=0)
     """Size of the whole answer, head included; null is `body` with an ordinary head."""
     body: str = ""

@@ -17,6 +17,7 @@ class CloudSession(Habit):
 
     behaviour: Literal["cloud_session"]
     endpoint: Endpoint
+    """Where to connect."""
     main: bool = False
     """The session that registers the device and decides whether it believes itself online."""
     heartbeat: Exchange
@@ -32,6 +33,7 @@ class CloudSession(Habit):
     registers_again_after: Duration = "0s"
     """A device that only resumed its session counts as registered again after this time."""
     retries: Retries
+    """Waits before it connects again."""
     lifetime: Duration | None = Field(None, gt=0)
     """The connection is closed and opened anew after this time."""
     keepalive: Duration | None = Field(None, gt=0)
@@ -47,8 +49,11 @@ class ShortSession(Scheduled):
     walk: bool = False
     """One endpoint a round, the next one in the next round."""
     burst: Burst
+    """What is exchanged."""
     method: Literal["GET", "POST"] = "POST"
+    """HTTP method of the requests."""
     path: str = "/"
+    """HTTP path of the requests."""
     timeout: Duration = "10s"
     """Wait for each answer."""
     attempts: int = Field(1, ge=1)
@@ -64,26 +69,37 @@ class MqttSession(Habit):
 
     behaviour: Literal["mqtt_session"]
     endpoint: Endpoint
+    """Where the broker is."""
     main: bool = True
+    """The session that decides whether the device believes itself online."""
     client_id: str = "device"
     """``{mac}`` stands for the device's MAC without colons."""
     user: str | None = None
+    """User name in CONNECT; null for none."""
     password: str | None = None
+    """Password in CONNECT; null for none."""
     clean_session: bool = False
+    """Ask the broker to forget the session when the connection ends."""
     keep_alive: int = Field(60, ge=1, le=65535)
     """Seconds, as CONNECT carries it; a ping goes out when nothing else did for so long."""
     timeout: Duration = "10s"
     """Wait for the answer of a ping or another packet; then the connection is aborted."""
     subscribe: tuple[str, ...] = ()
+    """Topics subscribed to after connecting."""
     publish_topic: str
+    """Topic of the readings."""
     publish_every: Duration = Field(gt=0)
+    """Time between readings."""
     publish_bytes: Size = Field(gt=0)
     """Bytes of a reading's payload."""
     qos: Literal[0, 1] = 0
+    """Of the readings: 0 expects no answer, 1 a PUBACK."""
     announce: tuple[str, ...] = ()
     """Topics published once at the first session after the link came up."""
     announce_bytes: Size = "200B"
+    """Bytes of each such payload."""
     retries: Retries
+    """Waits before it connects again."""
 
 
 class WeaveCheckin(Scheduled):
@@ -91,6 +107,7 @@ class WeaveCheckin(Scheduled):
 
     behaviour: Literal["weave_checkin"]
     endpoint: Endpoint
+    """Where to connect."""
     messages: tuple[Burst, ...] = Field(min_length=1)
     """Messages of a routine contact; sizes are those of whole Weave messages."""
     registration: tuple[Burst, ...] = ()
@@ -112,7 +129,9 @@ class PushChannel(Habit):
 
     behaviour: Literal["push_channel"]
     endpoint: Endpoint
+    """Where to connect."""
     heartbeat_every: Duration = Field(gt=0)
+    """Time between heartbeats."""
     timeout: Duration = "20s"
     """Wait for the answer of a heartbeat or login; then the connection is aborted."""
     login_again_every: Duration | None = Field(None, gt=0)
@@ -120,6 +139,7 @@ class PushChannel(Habit):
     login_jitter: Share = 0.0
     """That time is drawn uniformly within ± this share of itself."""
     retries: Retries
+    """Waits before it connects again."""
 
 
 class FirmwareUpdate(Habit):
@@ -127,7 +147,9 @@ class FirmwareUpdate(Habit):
 
     behaviour: Literal["firmware_update"]
     endpoint: Endpoint
+    """Where the image is."""
     path: str = "/firmware.bin"
+    """HTTP path of the image."""
     chunk: Size = Field("64kB", gt=0)
     """Bytes of each range request's answer."""
     parallel: int = Field(1, ge=1, le=8)
@@ -139,3 +161,4 @@ class FirmwareUpdate(Habit):
     timeout: Duration = "60s"
     """Wait for each chunk."""
     retry: Backoff = Backoff(first="60s", factor=2, cap="1h")
+    """Waits after a failed chunk."""

@@ -20,6 +20,7 @@ class DnsSdService(Model):
     instance: str
     """``{mac}`` stands for the device's MAC without colons."""
     port: int = Field(ge=1, le=65535)
+    """Port that its SRV record names."""
     text: tuple[str, ...] = ()
     """Strings of the TXT record; ``{mac}`` as above."""
 
@@ -31,6 +32,7 @@ class Mdns(Habit):
     hostname: str
     """Without ``.local``; ``{mac}`` stands for the last three octets of the MAC."""
     services: tuple[DnsSdService, ...] = ()
+    """What it announces."""
     probes: int = Field(3, ge=0)
     """Probes 250 ms apart, after 0 to 250 ms (RFC 6762 §8.1)."""
     announcements: tuple[Duration, ...] = ("0s", "1s")
@@ -66,6 +68,7 @@ class Ssdp(Scheduled):
     repeat: int = Field(3, ge=1)
     """Messages for each target in a burst."""
     spacing: Duration = "100ms"
+    """Time between two messages of a burst."""
     mx: int = Field(3, ge=1, le=5)
     """Longest answer delay asked for, seconds."""
     notify: tuple[str, ...] = ()
@@ -73,7 +76,9 @@ class Ssdp(Scheduled):
     location: str = "http://{address}:8008/ssdp/device-desc.xml"
     """``{address}`` stands for the device's own address."""
     server: str = "Linux UPnP/1.1"
+    """SERVER header of announcements."""
     user_agent: str = ""
+    """USER-AGENT header of searches; empty leaves it out."""
 
 
 class LocalControl(Scheduled):
@@ -83,10 +88,13 @@ class LocalControl(Scheduled):
     peer: str
     """Name of the device in the home's own DNS zone, such as ``hs110_plug.lan``."""
     port: int = Field(9999, ge=1, le=65535)
+    """TCP port."""
     poll_every: Duration = "2s"
+    """Time between polls while the app is open."""
     lasts: Duration = "60s"
     """How long the app stays open."""
     timeout: Duration = "5s"
+    """Wait for each answer."""
 
 
 class RadioChild(Scheduled):

@@ -54,6 +54,7 @@ class NameBatch(Scheduled):
 
     behaviour: Literal["name_batch"]
     names: tuple[str, ...] = Field(min_length=1)
+    """DNS names."""
     together: bool = False
     """All at once; otherwise one after the other."""
     walk: bool = False
@@ -75,6 +76,7 @@ class ClockSync(Habit):
     start: Literal["first", "random"] = "first"
     """Entry of the list to begin with after power-on."""
     next_server: Literal["on_failure", "always"] = "on_failure"
+    """When to go on to the next server of the list."""
     every: Duration | None = Field(None, gt=0)
     """Time between synchronisations; null synchronises once after power-on."""
     at: tuple[TimeOfDay, ...] = ()
@@ -92,6 +94,7 @@ class ClockSync(Habit):
     first_delay: Duration = "0s"
     """Longest wait before the first request, drawn uniformly."""
     version: Literal[3, 4] = 3
+    """NTP version in the packet."""
     poll: int = Field(4, ge=0, le=17)
     """Poll exponent in the packet."""
     stamps: bool = True
@@ -104,10 +107,13 @@ class Target(Model):
     """What a connectivity check fetches."""
 
     host: str
+    """DNS name, or a dotted address."""
     path: str = "/"
+    """What is asked for."""
     status: int = Field(204, ge=100, le=599)
     """The status that proves that the Internet, not a portal, answered."""
     user_agent: str = "Mozilla/5.0"
+    """As the request names it."""
 
 
 class HttpCheck(Scheduled):
@@ -134,7 +140,9 @@ class Pings(Model):
     target: str
     """``gateway``, ``resolver`` (the first one of the lease), or a dotted address."""
     count: int = Field(2, ge=1)
+    """Echo requests in a burst."""
     interval: Duration = "1s"
+    """Time between them."""
     timeout: Duration = "1s"
     """Wait for the last answer."""
 
@@ -162,6 +170,7 @@ class PingCycle(Habit):
 
     behaviour: Literal["ping_cycle"]
     targets: tuple[Pings, ...] = Field(min_length=1)
+    """One burst after the other."""
     every: Duration = Field(gt=0)
     """Period."""
     first: Duration = "0s"

@@ -60,6 +60,7 @@ class Tls(Model):
     """How the device opens TLS: what shapes the size of the handshake."""
 
     version: Literal["1.0", "1.1", "1.2", "1.3"] = "1.2"
+    """The version that is agreed on."""
     sni: bool = True
     """Name the host in the ClientHello."""
     hello: Size = "222B"
@@ -76,6 +77,7 @@ class Endpoint(Model):
     host: str
     """DNS name, or a dotted address."""
     port: int = Field(443, ge=1, le=65535)
+    """TCP port."""
     tls: Tls | None = Tls()
     """Null is plain TCP."""
     protocol: str | None = None
@@ -85,12 +87,14 @@ class Endpoint(Model):
     remembers: bool = False
     """Connect to the last known address, without asking DNS, until that fails `lookup_after` times."""
     lookup_after: int = Field(1, ge=1)
+    """Failed connects until it asks DNS again."""
 
 
 class Exchange(Model):
     """A request and its answer inside a connection, repeated with a period."""
 
     every: Duration = Field(gt=0)
+    """Period."""
     up: Size = Field(gt=0)
     """Bytes of the request, before TLS adds its own."""
     down: Size = Field(gt=0)
@@ -101,6 +105,7 @@ class Burst(Model):
     """Several exchanges one after the other."""
 
     times: int = Field(1, ge=1)
+    """How many exchanges."""
     up: Size = Field(gt=0)
     """Bytes of each request, before TLS adds its own."""
     down: Size = Field(ge=0)
@@ -117,4 +122,6 @@ class Retries(Model):
     """
 
     unvalidated: Backoff
+    """Waits while the server was not reached since the link came up."""
     validated: Backoff
+    """Waits after it was reached and got lost."""
