@@ -154,6 +154,8 @@ class Device:
             netlink.add_route(INTERFACE, "0.0.0.0", 0, lease.router, self.station.route_metrics)
         if neighbours is not None:
             neighbours.address = lease.address if lease is not None else "0.0.0.0"
+        if self.port is not None:
+            self.port.address = socket.inet_aton(lease.address) if lease is not None else b""
         self.lease = lease
         self.board.set("lease", lease)
 
@@ -168,6 +170,8 @@ class Device:
         with suppress(OSError):  # joined, or left, already
             self._groups.setsockopt(socket.IPPROTO_IP, option, request)
         self.station.look()
+        if self.port is not None:
+            (self.port.groups.add if action == "join" else self.port.groups.discard)(socket.inet_aton(group))
         self.board.set(f"group {group}", action == "join")
 
     def igmp_socket(self) -> socket.socket:
@@ -224,6 +228,8 @@ class Device:
                 self.loop.forget(opened.fileno())
                 opened.close()
         self._igmp = self._groups = None
+        if self.port is not None:
+            self.port.groups.clear()
         self._query_waiters.clear()
         self.tls_sessions.clear()
         self.board = Board()

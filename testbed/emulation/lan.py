@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from testbed.emulation.stations import Interface
 
 _ORIGINS_KEPT = 65_536
+_MULTICAST = b"\x01\x00\x5e"
+_ALL_SYSTEMS = b"\xe0\0\0\x01"
+_DHCP_SERVER = 67
 
 
 @dataclass(eq=False)
@@ -38,6 +41,24 @@ class Port:
     """`down`, `home`, or `open`: on another network, which nobody captures."""
     elsewhere: Callable[[bytes], None] | None = field(default=None)
     """Takes the frames while the link is `open`."""
+    groups: set[bytes] = field(default_factory=set)
+    """The multicast groups that the device's kernel receives."""
+    address: bytes = b""
+    """The device's address; empty when it has none."""
+
+    def ignores(self, frame: bytes) -> bool:
+        """Tell whether the device's kernel would drop a flooded frame without any effect.
+
+        Questions for others' addresses, groups it is no member of, and what is for DHCP servers:
+        a network of many devices floods too much of it to hand it all over.
+        """
+        ethertype, protocol = frames.kind(frame)
+        if ethertype == frames.ARP:
+            return frames.arp_fields(frame)[3] != self.address
+        if frame[:3] == _MULTICAST:
+            group = frame[30:34]
+            return group != _ALL_SYSTEMS and group not in self.groups
+        return protocol == frames.UDP and frames.ports(frame)[1] == _DHCP_SERVER
 
 
 class Origins:
@@ -131,6 +152,8 @@ class Lan:
         self._flushing = False
 
     def _to_device(self, port: Port, frame: bytes) -> None:
+        if frame[0] & 1 and not self._loop.real and port.ignores(frame):
+            return
         when_ns = port.way.arrival_ns(self._loop.now_ns, port.delay_ns, len(frame), DOWN)
         if port.link == "home" and when_ns is not None:
             self._loop.call_at(port.way.in_order_ns(when_ns, DOWN), lambda: self._deliver(port, frame))

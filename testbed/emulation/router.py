@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from testbed.emulation.stations import Interface, Station
     from testbed.emulation.wan import Uplink
     from testbed.host import Service
+    from testbed.services.home_names import HomeNames
     from testbed.models.topology import IgmpQuerier
 
 WAN = "wan0"
@@ -107,6 +108,7 @@ class Router:
         wan_address: str,
         dhcp_server: Service,
         upstream: str | None,
+        home_names: HomeNames,
     ) -> None:
         """Configure the host; `address` is the LAN's with its prefix, `upstream` the ISP's resolver."""
         self._loop, self._station = loop, station
@@ -115,6 +117,7 @@ class Router:
         self._wan_address = wan_address
         self._dhcp = dhcp_server
         self._upstream = upstream
+        self._home_names = home_names
         self._knows_upstream = True
         self._port = 0
         self.forwarded: dict[int, tuple[str, int]] = {}
@@ -200,7 +203,10 @@ class Router:
             query, client = self._dns_socket.recvfrom(_LARGEST)
         except OSError:
             return
-        if not self._knows_upstream:
+        if (own := self._home_names.answer(query, client[0])) is not None:
+            self._dns_socket.sendto(own, client)
+            self._station.look()
+        elif not self._knows_upstream:
             self._dns_socket.sendto(dns.reply(query, (), dns.REFUSED), client)
             self._station.look()
         elif self._upstream is not None:

@@ -46,7 +46,9 @@ def play(
     plan: Plan, progress: Callable[[float, float], None] | None, stop: Callable[[], bool] | None
 ) -> RunSummary:
     """Play in this process, which must be in namespaces of its own (`testbed.emulation.isolate`)."""
-    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # what the kernel owes us is done on our own CPU
+    cpus = sorted(os.sched_getaffinity(0))
+    chosen = cpus[time.monotonic_ns() // 1000 % len(cpus)]  # runs side by side should not meet on one
+    os.sched_setaffinity(0, {chosen})  # what the kernel owes us is then done before we go on
     began = time.monotonic()
     scenario, topology, out = plan.scenario, plan.topology, plan.out
     timeline = compile_timeline(scenario, topology, plan.devices, plan.seed, plan.until_s)

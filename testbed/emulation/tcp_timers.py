@@ -72,6 +72,8 @@ class Connection:
     last_frame: bytes = b""
     last_heard_ns: int = 0
     closing: bool = False
+    """Whether this side has sent its FIN."""
+    peer_closed: bool = False
     quick: bool = False
     """Whether the last data is to be acknowledged at once."""
     due: int | None = None
@@ -151,7 +153,10 @@ class TcpTimers:
         if segment.flags & RST:
             self.drop(segment.key)
             return frame
-        conn = self.connection(segment.key)
+        found = self._connections.get(segment.key)
+        if found is None and not segment.takes_space:
+            return frame  # the last word of a connection that is over
+        conn = found or self.connection(segment.key)
         if segment.takes_space:
             if conn.sent_to is not None and not after(segment.end, conn.sent_to):
                 if spontaneous:
@@ -204,7 +209,8 @@ class TcpTimers:
             return None
         if segment.flags & ACK:
             self._progress(conn, segment.ack)
-        if segment.flags & FIN and conn.closing and not conn.held:
+        conn.peer_closed = conn.peer_closed or segment.flags & FIN != 0
+        if conn.peer_closed and conn.closing and not conn.held:
             self.drop(key)  # both sides are done
             return None
         if not segment.length:

@@ -27,6 +27,7 @@ from testbed.models.device import TcpStack
 from testbed.scenario.addresses import device_mac, lan_addresses, number
 from testbed.services import ServiceContext
 from testbed.services.datagrams import DatagramsOnly
+from testbed.services.home_names import HomeNames
 from testbed.services.registry import build
 
 if TYPE_CHECKING:
@@ -195,6 +196,7 @@ class World:
         self.router = Router(
             self.loop, station, lan, wan, (str(router.address), router.lan.prefixlen), _ROUTER_WAN,
             build("dhcp_server", options, ServiceContext(router.name, str(router.address))), upstream,
+            HomeNames(self.addresses),
         )  # fmt: skip
         self._lan = Lan(self.loop, self._recorder, lan, bridge)
         self._uplink = self._internet.uplink(_ROUTER_WAN, wan, self.topology.wan)
@@ -208,6 +210,7 @@ class World:
         router = Router(
             self.loop, station, lan, wan, (open_wifi.ROUTER, open_wifi.PREFIX), open_wifi.WAN_ADDRESS,
             build("dhcp_server", options, ServiceContext(open_wifi.NAME)), self._upstream(sites),
+            HomeNames({}),
         )  # fmt: skip
         self._internet.uplink(open_wifi.WAN_ADDRESS, wan, None)
         self._open_wifi = open_wifi.OpenWifi(self.loop, lan, Origins())
