@@ -1,0 +1,3 @@
+"""Placeholder until drawn."""
+def draw_figures(*a, **k):
+    return {}
