@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from testbed.emulation.stations import Interface, Station
     from testbed.emulation.wan import Uplink
     from testbed.host import Service
-    from testbed.services.home_names import HomeNames
     from testbed.models.topology import IgmpQuerier
+    from testbed.services.home_names import HomeNames
 
 WAN = "wan0"
 ALL_SYSTEMS = "224.0.0.1"

@@ -246,13 +246,19 @@ class LivePath:
         """Whether the device's access link carries a frame."""
         return self.elsewhere or self.conditions.lan_up(at)
 
+    def _home(self, at: int) -> bool:
+        """Whether a server that is a device of the home is there."""
+        station = self.server.station
+        return station is None or self.conditions.timeline.link[station.name].at(at) == "home"
+
     def up(self, at: int, size: int) -> Fate:
         lost, extra = self.conditions.access(self.node, at, size, upwards=True)
         seen = at + self.lan + extra
         if lost or not self._alive(seen):
             return Fate(None, None)
         if not self.remote or self.elsewhere:
-            return Fate(seen, seen + self.remote)
+            arrives = seen + self.remote
+            return Fate(seen, arrives if self._home(arrives) else None)
         if self.conditions.uplink_at(seen) != "up":
             error = self.conditions.unreachable_at(self.node, seen)
             return Fate(seen, None, error + self.lan if error is not None else None)
@@ -262,6 +268,8 @@ class LivePath:
         return Fate(seen, seen + self.remote + wait)
 
     def down(self, at: int, size: int) -> Fate:
+        if not self._home(at):
+            return Fate(None, None)
         seen = at
         if self.remote and not self.elsewhere:
             if self.conditions.uplink_at(at + self.remote) != "up":
@@ -280,7 +288,7 @@ class LivePath:
         how = self.conditions.down(self.server, at)
         if how is not None:
             return None if how == "silent" else False
-        return self.port in self.server.ports
+        return self.port in self.server.ports if self.server.ports else None
 
     def forgotten(self, at: int) -> bool:
         return self.stream.forgotten(at)

@@ -100,8 +100,10 @@ class _Way:
         return None if extra is None else passes + extra
 
     def _forward(self, data: bytes, seen: int) -> tuple[list[tuple[int, bytes]], int | None, int]:
-        """Be the router's DNS forwarder: it forwards, refuses or keeps silent, as its uplink is."""
+        """Be the router's DNS forwarder: it knows the home, and forwards, refuses or keeps silent else."""
         network = self.network
+        if self.node.link == "home" and (own := network.home_names.answer(data, self.source[0])) is not None:
+            return [(seen + FORWARDING_NS, own)], None, 0
         uplink = "up" if self.node.link == "open" else network.conditions.uplink_at(seen)
         if uplink == "known":
             return [(seen + FORWARDING_NS, dns.reply(data, (), rcode=dns.REFUSED))], None, 0

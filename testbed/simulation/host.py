@@ -5,9 +5,20 @@ from __future__ import annotations
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from testbed.host import About, CancelledError, Lease, LinkDown, NoReply, Outcome, TlsHello
+from testbed.host import (
+    About,
+    CancelledError,
+    Lease,
+    LinkDown,
+    NetError,
+    NoReply,
+    Outcome,
+    TlsHello,
+    Unreachable,
+)
 from testbed.scenario.addresses import number
 from testbed.simulation import datagrams, echo, neighbours
+from testbed.simulation.network import Exchanged
 from testbed.simulation.streams import SimStream
 from testbed.simulation.waiting import SimWakeup, pause, until
 from testbed.simulation.wire import ip_number
@@ -19,7 +30,7 @@ if TYPE_CHECKING:
 
     from testbed.host import Board, Host, Stream, Task, Wakeup
     from testbed.models import DeviceModel
-    from testbed.simulation.network import Exchanged, Network
+    from testbed.simulation.network import Network
     from testbed.simulation.node import Node
 
 
@@ -227,9 +238,25 @@ class SimHost:
         if node.lease is None or node.link == "down":
             raise LinkDown
         server = self.network.find(node, address)
+        if server is None and node.link == "home" and self.network.on_lan(address):
+            await self._seek(address, timeout_s, about)
         stream = SimStream(self.network, node, self.behaviour, server, port, address, tls, keepalive_s)
         await stream.connect(timeout_s, about)
         return stream
+
+    async def _seek(self, address: str, timeout_s: float, about: About) -> None:
+        """Look in vain for a station of the LAN: raise Unreachable (EHOSTUNREACH), NoReply or LinkDown."""
+        network, node, env = self.network, self.node, self.env
+        label = network.label(node.name, self.behaviour, about)
+        deadline = env.now + round(timeout_s * 1e9)
+        end = neighbours.seek(network, node, ip_number(address), env.now)
+        failure: type[NetError] = Unreachable
+        exchange = node.exchanges
+        if deadline < end:
+            end, failure = deadline, NoReply
+        if node.link_until <= end:
+            end, failure = node.link_until, LinkDown
+        await self._finish(Exchanged(end, failure, b"", label, exchange))
 
     def note(self, event: str, outcome: str = "", why: str = "", **details: Any) -> None:
         """Write to the event log."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 PROBE_AFTER_NS = 5_000_000_000
 """Linux probes a stale entry 5 s after its first use (delay_first_probe_time)."""
 ANSWER_NS = 200_000
+SEEKS, SEEK_AGAIN_NS = 3, 1_000_000_000
 _ARP = About("ARP")
 _HEAD = b"\0\1\x08\0\6\4"
 
@@ -57,6 +58,20 @@ def keep(network: Network, node: Node, at: int) -> int:
             node.router_stale = probe + round(network.router_reachable_ns * (0.5 + node.rng.random()))
     node.fresh_until = min(node.gateway_stale, node.router_stale)
     return delay
+
+
+def seek(network: Network, node: Node, ip: int, at: int) -> int:
+    """Ask for a station of the LAN that is not there; return when Linux gives up (3 s)."""
+    mine = node.mac_int.to_bytes(6, "big") + node.ip.to_bytes(4, "big")
+    request = _HEAD + b"\0\1" + mine + bytes(6) + ip.to_bytes(4, "big")
+    node.exchanges += 1
+    label = network.label(node.name, "kernel", _ARP)
+    for attempt in range(SEEKS):
+        seen = at + attempt * SEEK_AGAIN_NS + node.lan_ns
+        if network.seen(node, seen):
+            nobody = Station(BROADCAST_MAC, 0)
+            network.record(seen, label, node.exchanges, 0, network.me(node), nobody, t.ARP, request)
+    return at + SEEKS * SEEK_AGAIN_NS
 
 
 def forget(node: Node) -> None:

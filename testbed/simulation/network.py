@@ -8,6 +8,7 @@ Rules of this file and of those that build on it (neighbours, datagrams, echo, s
 
 from __future__ import annotations
 
+from ipaddress import IPv4Address
 from random import Random
 from struct import pack
 from typing import TYPE_CHECKING, NamedTuple
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from testbed.capture.write import Label
 from testbed.host import About, LinkDown, NetError, NoReply
 from testbed.scenario.addresses import number
+from testbed.services.home_names import HomeNames
 from testbed.simulation import tape as t
 from testbed.simulation.node import NEVER, Node
 from testbed.simulation.wire import ip_number, mac_number
@@ -81,6 +83,8 @@ class Network:
         self.router_name = router.name
         self.router = Station(mac_number(router.mac), ip_number(str(router.address)))
         self.router_server = self.servers[str(router.address)]
+        self.home_names = HomeNames({})
+        """What the router's DNS forwarder answers by itself."""
         self.upstream: Server | None = None
         """The resolver that the router's forwarder asks."""
         self.elsewhere: Server | None = None
@@ -114,6 +118,10 @@ class Network:
             return server
         here = node.link == "home" and (server.station is None or server.station.link == "home")
         return server if here else None
+
+    def on_lan(self, address: str) -> bool:
+        """Tell whether an address is of the home's own network."""
+        return IPv4Address(address) in self.topology.router.lan
 
     def is_gateway(self, server: Server | None) -> bool:
         """Tell whether this is the router, or the open Wi-Fi's."""

@@ -102,6 +102,8 @@ class SimStream:
         self.expires = False
         """Whether the server's program may drop the connection by itself."""
         self.began = network.env.now
+        station = self.server.station
+        self.peer_boots = station.boots if station is not None else 0
         rng = node.rng
         self.seqs = [rng.getrandbits(32), rng.getrandbits(32)]
         self.ipids = [rng.getrandbits(16), rng.getrandbits(16)]
@@ -151,16 +153,19 @@ class SimStream:
         self._usable()
         network = self.network
         now = network.env.now
-        calm = not self.wan or self.node.link == "open" or network.conditions.calm(now)
+        calm = self._there() if not self.wan else self.node.link == "open" or network.conditions.calm(now)
         if calm and not self.expires and self.session is not None:
             answer = self.session.receive(data, network.unix(now + self.lan + self.wan))
         else:
             answer = self._ask(data, now, round(timeout_s * 1e9))
         whole = answer is not None and complete(answer.data)
         down_data = answer.data if answer is not None else b""
-        think = round(answer.think_s * 1e9) if answer is not None else 0
         close = answer is not None and answer.close
-        sizes = (self.sealing.size(len(data)), self.sealing.size(len(down_data)), think, close)
+        size = self.sealing.size(len(data))
+        if answer is None:  # waited for until the program gives up, or a RST comes
+            sizes = (size, 1, round(timeout_s * 1e9) + 1, False)
+        else:
+            sizes = (size, self.sealing.size(len(down_data)), round(answer.think_s * 1e9), close)
         up, down = self.sealing.seal(data), self.sealing.seal(down_data)
         await self._operate(sizes, None, up, down, timeout_s, about, now, whole=whole)
         assert answer is not None
@@ -264,14 +269,22 @@ class SimStream:
                 arrives = conditions.timeline.uplink.next_change(arrives)
             if arrives >= now + timeout:
                 return None
-        if self.forgotten(arrives):
+        if self.forgotten(arrives) or not self._there():
             return None
         return self.session.receive(data, self.network.unix(arrives))
 
     def forgotten(self, at: int) -> bool:
-        """Whether the server has dropped the connection by then."""
+        """Whether the server has dropped the connection by then; it remembers none from before a restart."""
+        station = self.server.station
+        if station is not None and station.boots != self.peer_boots:
+            return True
         expired = getattr(self.session, "expired", None)
         return bool(expired(self.network.unix(at))) if expired else False
+
+    def _there(self) -> bool:
+        """Whether a server that is a device of the home is there, and has been since the connect."""
+        station = self.server.station
+        return station is None or (station.link == "home" and station.boots == self.peer_boots)
 
     def _exchange(self, about: About) -> tuple[int, int]:
         self.node.exchanges += 1
@@ -343,8 +356,8 @@ class SimStream:
         network, node = self.network, self.node
         conditions, library = network.conditions, network.library
         shift, pace = 0, 0
-        calm = not self.wan or node.link == "open"
-        if not calm and conditions.calm(network.env.now):
+        calm = self._there() if not self.wan else node.link == "open"
+        if self.wan and not calm and conditions.calm(network.env.now):
             calm, shift, pace = self._room(start, len(up), len(down))
         if sizes is not None:
             small = sizes[0] < SMALL_UP_BYTES and sizes[1] < SMALL_DOWN_BYTES

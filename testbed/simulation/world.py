@@ -16,6 +16,7 @@ from testbed.protocols import igmp
 from testbed.scenario.addresses import device_mac, lan_addresses
 from testbed.services import ServiceContext, Zone
 from testbed.services.dhcp_server import DhcpServer
+from testbed.services.home_names import HomeNames
 from testbed.services.registry import build
 from testbed.simulation import neighbours
 from testbed.simulation import tape as t
@@ -78,6 +79,7 @@ class World:
         self.network = Network(
             self.env, topology, conditions, servers, log, round(begin.timestamp()), server_stack, seed
         )
+        self.network.home_names = HomeNames(self.addresses)
         self.network.library = Library(self.network.tape, server_stack)
         upstream = next((s for s in sites if s.entry.name == router.dns.upstream), None)
         if upstream is not None:
