@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args, get_type_hints
 
 from testbed.analysis import rows as r
 from testbed.analysis.ledger import PROTOCOLS
@@ -171,8 +171,9 @@ class Analysis:
 def _arrow_types(row: type) -> list[Any]:
     import pyarrow as pa
 
-    kinds = {"str": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}
-    return [kinds[str(kind).removesuffix(" | None")] for kind in row.__annotations__.values()]
+    kinds = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
+    hints = get_type_hints(row).values()
+    return [kinds[(get_args(hint) or (hint,))[0]] for hint in hints]  # of `int | None`, the int
 
 
 def _plain(row: Any) -> dict[str, Any]:

@@ -184,12 +184,13 @@ def find_roles(
 
 
 def _sources(tables: Tables) -> dict[int, set[Address]]:
-    """Return the unicast addresses that each station sent from."""
+    """Return the unicast addresses that stand behind each station: those it sent from or was sent to."""
     keys = tables.keys
-    columns = np.stack([keys["src"], keys["sip_hi"], keys["sip_lo"]], axis=1)
-    wanted = (keys["service"] != ARP) & (keys["service"] != NON_IP)
+    keys = keys[(keys["service"] != ARP) & (keys["service"] != NON_IP)]
+    sent = np.stack([keys["src"], keys["sip_hi"], keys["sip_lo"]], axis=1)
+    received = np.stack([keys["dst"], keys["dip_hi"], keys["dip_lo"]], axis=1)
     sources: dict[int, set[Address]] = {}
-    for mac, hi, lo in np.unique(columns[wanted], axis=0).tolist():
+    for mac, hi, lo in np.unique(np.concatenate([sent, received]), axis=0).tolist():
         if is_unicast_mac(mac) and is_unicast((hi, lo)):
             sources.setdefault(mac, set()).add((hi, lo))
     return sources
