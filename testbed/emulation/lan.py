@@ -142,13 +142,12 @@ class Lan:
         while events := self._poll.poll(0):
             for fd, _ in sorted(events):
                 if fd == self._router_bridge.fd:
-                    for frame in self._router_bridge.read():
-                        if self.running:
-                            self._router.receive(frame)
-                    continue
-                port = self._ports[fd]
-                for frame in port.bridge.read():
-                    self._to_device(port, frame)
+                    frame = self._router_bridge.read_one()
+                    if self.running:
+                        self._router.receive(frame)
+                else:
+                    port = self._ports[fd]
+                    self._to_device(port, port.bridge.read_one())
         self._flushing = False
 
     def _to_device(self, port: Port, frame: bytes) -> None:

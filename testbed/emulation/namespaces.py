@@ -105,6 +105,10 @@ class Tap:
         except BlockingIOError:
             return frames
 
+    def read_one(self) -> bytes:
+        """Return the next frame of a device that is known to have one."""
+        return os.read(self.fd, _LARGEST_FRAME)
+
     def write(self, frame: bytes) -> None:
         """Let the kernel receive a frame; when this returns, it has dealt with it."""
         with suppress(OSError):  # the interface is down: the frame is lost, as on a cable

@@ -120,22 +120,22 @@ class Recorder:
         device = sender
         if sender == self._router and receiver is not None:
             device = receiver
-        protocol, source_port, target_port, icmp = _ends(frame)
-        found = self._find(sender, protocol, source_port)
-        if found is None and receiver is not None and not icmp:
-            found = self._find(receiver, protocol, target_port)
-        if found is None and icmp:
-            found = self._find(device, protocol, source_port)
+        protocol, source_port, target_port, error = _ends(frame)
+        if error:  # about a packet of the device, or about one that the device would not take
+            found = self._find(device, protocol, target_port if sender == device else source_port)
+        else:
+            found = self._find(sender, protocol, source_port)
+            if found is None and receiver is not None:
+                found = self._find(receiver, protocol, target_port)
         if found is None:
-            about = _KERNEL_PROTOCOLS.get(protocol, "other")
+            about = "ICMP" if error else _KERNEL_PROTOCOLS.get(protocol, "other")
             number = self._label(Label(device, KERNEL, about, 0, ""))
             return number, self._exchanges.get(device, 0), int(sender != device)
-        cause = found
-        label = self._labels[cause.label]
-        if icmp and label.protocol != "ICMP":
+        label = self._labels[found.label]
+        if error:
             label = Label(label.device, label.behaviour, "ICMP", label.attempt, label.service)
-            return self._label(label), cause.exchange, int(sender != label.device)
-        return cause.label, cause.exchange, int(sender != label.device)
+            return self._label(label), found.exchange, int(sender != label.device)
+        return found.label, found.exchange, int(sender != label.device)
 
     def _find(self, device: str, protocol: int, port: int) -> Cause | None:
         return self._causes.get((device, protocol, port))
@@ -165,8 +165,8 @@ _KERNEL_PROTOCOLS = {0: "ARP", frames.ICMP: "ICMP", frames.IGMP: "IGMP", frames.
 def _ends(frame: bytes) -> tuple[int, int, int, bool]:
     """Return IP protocol, the sender's and the receiver's port, and whether this is an ICMP error.
 
-    An echo has its identifier for both ports, an IGMP message 0; an ICMP error stands for what it
-    quotes: its protocol and the port of the host that gets the error.
+    An echo has its identifier for both ports, an IGMP message 0; an ICMP error has the protocol and
+    the ports of the packet that it quotes.
     """
     ethertype, protocol = frames.kind(frame)
     if ethertype != frames.IPV4:
@@ -182,6 +182,7 @@ def _ends(frame: bytes) -> tuple[int, int, int, bool]:
     quoted = frame[at + 8 - 14 :]  # as if an Ethernet header stood before the quoted packet
     inner = frame[at + 8 + 9]
     if inner in (frames.TCP, frames.UDP):
-        return inner, frames.ports(quoted)[0], 0, True
+        return inner, *frames.ports(quoted), True
     start = at + 8 + (frame[at + 8] & 15) * 4
-    return inner, int.from_bytes(frame[start + 4 : start + 6], "big"), 0, True
+    identifier = int.from_bytes(frame[start + 4 : start + 6], "big")
+    return inner, identifier, identifier, True

@@ -5,6 +5,7 @@ from __future__ import annotations
 from random import Random
 from typing import TYPE_CHECKING
 
+import pyarrow.parquet as pq
 import pytest
 from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.l2 import ARP, Ether
@@ -16,14 +17,17 @@ from testbed.emulation.lan import Origins
 from testbed.emulation.links import DOWN, UP, Way
 from testbed.emulation.loop import NS, Loop
 from testbed.emulation.neighbours import Neighbours
+from testbed.emulation.recorder import Recorder
 from testbed.emulation.router import ErrorLimit
 from testbed.emulation.tcp_timers import TcpTimers
 from testbed.errors import WorldError
+from testbed.host import About
 from testbed.models.device import TcpStack
 from testbed.models.topology import Impairment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 MS = 1_000_000
 BEGIN = 1_523_000_000 * NS
@@ -303,3 +307,66 @@ def test_a_machine_that_lacks_things_is_told_all_of_them(monkeypatch: pytest.Mon
     assert "simulation needs no root" in text
     assert "nft: apt-get install nftables" in text
     assert "mnexec" not in text
+
+
+# --- whose frame it is -----------------------------------------------------------------------------
+
+ROUTER_MAC, LAMP_MAC, PHONE_MAC = "02:00:00:00:00:fe", "02:00:00:00:00:0a", "02:00:00:00:00:0b"
+
+
+def recorded(tmp_path: Path, *sent: bytes) -> list[tuple[str, str, str, str]]:
+    """Return (device, behaviour, protocol, direction) of frames, once a lamp has asked for a name."""
+    recorder = Recorder(
+        tmp_path / "c.pcap", tmp_path / "l.parquet", [], BEGIN, BEGIN + NS, "gate", ROUTER_MAC
+    )  # fmt: skip
+    recorder.station("lamp", frames.mac_bytes(LAMP_MAC))
+    recorder.station("phone", frames.mac_bytes(PHONE_MAC))
+    number = recorder.exchange("lamp")
+    recorder.claim("lamp", frames.UDP, 4000, recorder.cause("lamp", "names", About("DNS", "x.org"), number))
+    for at, frame in enumerate(sent):
+        recorder.frame(BEGIN + at * MS, frame)
+    recorder.close()
+    rows = pq.read_table(tmp_path / "l.parquet").to_pylist()
+    return [(row["device"], row["behaviour"], row["protocol"], row["direction"]) for row in rows]
+
+
+def test_question_answer_and_errors_belong_to_who_asked(tmp_path: Path) -> None:
+    lamp, gate = "10.0.0.10", "10.0.0.254"
+    question = IP(src=lamp, dst=gate) / UDP(sport=4000, dport=53) / Raw(b"?")
+    answer = IP(src=gate, dst=lamp) / UDP(sport=53, dport=4000) / Raw(b"!")
+    unreachable = IP(src=gate, dst=lamp) / ICMP(type=3, code=1) / Raw(bytes(question))
+    too_late = IP(src=lamp, dst=gate) / ICMP(type=3, code=3) / Raw(bytes(answer))
+    up, down = Ether(src=LAMP_MAC, dst=ROUTER_MAC), Ether(src=ROUTER_MAC, dst=LAMP_MAC)
+    found = recorded(
+        tmp_path, bytes(up / question), bytes(down / answer), bytes(down / unreachable), bytes(up / too_late)
+    )
+    assert found == [
+        ("lamp", "names", "DNS", "sent"),
+        ("lamp", "names", "DNS", "received"),
+        ("lamp", "names", "ICMP", "received"),
+        ("lamp", "names", "ICMP", "sent"),
+    ]
+
+
+def test_what_no_program_asked_for_is_the_kernels(tmp_path: Path) -> None:
+    arp = Ether(src=LAMP_MAC, dst="ff:ff:ff:ff:ff:ff") / ARP(op=1, psrc="10.0.0.10", pdst="10.0.0.254")
+    stray = Ether(src=ROUTER_MAC, dst=LAMP_MAC) / IP(dst="10.0.0.10") / TCP(sport=80, dport=4001, flags="R")
+    query = (
+        Ether(src=ROUTER_MAC, dst="01:00:5e:00:00:01")
+        / IP(dst="224.0.0.1", proto=2)
+        / Raw(b"\x11" + bytes(7))
+    )
+    assert recorded(tmp_path, bytes(arp), bytes(stray), bytes(query)) == [
+        ("lamp", "kernel", "ARP", "sent"),
+        ("lamp", "kernel", "TCP", "received"),
+        ("gate", "kernel", "IGMP", "sent"),
+    ]
+
+
+def test_traffic_between_two_devices_belongs_to_the_one_that_began_it(tmp_path: Path) -> None:
+    between = Ether(src=LAMP_MAC, dst=PHONE_MAC) / IP(src="10.0.0.10", dst="10.0.0.11")
+    back = Ether(src=PHONE_MAC, dst=LAMP_MAC) / IP(src="10.0.0.11", dst="10.0.0.10")
+    found = recorded(
+        tmp_path, bytes(between / UDP(sport=4000, dport=9999)), bytes(back / UDP(sport=9999, dport=4000))
+    )
+    assert found == [("lamp", "names", "DNS", "sent"), ("lamp", "names", "DNS", "received")]
