@@ -7,6 +7,7 @@ import io
 import os
 import re
 import sys
+import tomllib
 from pathlib import Path
 from typing import get_args
 
@@ -24,6 +25,7 @@ from testbed.models.load import list_devices, list_scenarios, list_topologies  #
 from testbed.models.scenario import Event, State, Stimulus  # noqa: E402
 from testbed.models.setup import load_setup  # noqa: E402
 from testbed.services.registry import KINDS  # noqa: E402
+from tests.conftest import need  # noqa: E402
 
 PAGES = [page for page in console.PAGES if console.blocks(page.read_text())]
 EXAMPLES = ROOT / "docs" / "examples"
@@ -33,11 +35,13 @@ EXAMPLES = ROOT / "docs" / "examples"
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_print_what_the_page_shows(page: Path, tmp_path: Path) -> None:
     """Numbers may differ, and the order of lines; `python docs/console.py` renews what is shown."""
+    if "tshark" in page.read_text():
+        need("tshark")
     folder = console.Folder(tmp_path)
     for block in console.blocks(page.read_text()):
         for command, shown in block:
             code, printed = folder.play(command)
-            told = any(line.startswith("error: ") for line in shown)
+            told = any(line.startswith("error: ") for line in shown)  # others say their exit code
             assert code == 0 or told, f"{command}\n" + "\n".join(printed)
             missing = (
                 {console.gist(line) for line in shown}
@@ -96,6 +100,18 @@ def test_everything_shipped_is_documented() -> None:
     text = prose()
     names = [*list_devices(), *list_topologies(), *list_scenarios()]
     assert [name for name in names if f"`{name}`" not in text] == []
+
+
+def test_every_dependency_has_its_reason() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    needed = [re.split(r"[><=~ ]", line)[0] for line in project["dependencies"]]
+    page = (ROOT / "docs" / "dependencies.md").read_text()
+    rows = re.findall(r"^\| ([\w-]+) \|", page, re.MULTILINE)[1:]
+    assert sorted(rows) == sorted(needed)
+    extras = [
+        re.split(r"[><=~ ]", line)[0] for part in project["optional-dependencies"].values() for line in part
+    ]
+    assert [name for name in extras if not re.search(rf"\b{name.split('-')[0]}\b", page)] == ["types-PyYAML"]
 
 
 def test_reference_pages_describe_every_key() -> None:
