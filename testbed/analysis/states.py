@@ -223,7 +223,7 @@ def _outcome(protocol: str, attempted: int, answered: int, refused: int) -> str:
 def retry_pattern(times: NDArray[np.float64]) -> Retry:
     """Return how attempts at these times (seconds, in order) follow each other.
 
-    Waits below a second are one attempt. A back-off may start anew: only growing waits are compared.
+    Waits below a second are one attempt. A back-off may end at a cap, and may start anew.
     """
     if not len(times):
         return Retry("", None, None)
@@ -231,12 +231,14 @@ def retry_pattern(times: NDArray[np.float64]) -> Retry:
     if len(waits) < FEWEST_RETRIES:
         return Retry("none", None, None)
     low, middle, high = np.quantile(waits, [0.25, 0.5, 0.75]).tolist()
+    ratios = waits[1:] / waits[:-1]
+    ramp = ratios[: int(np.argmax(np.append(ratios, 0) < GROWTH))]
+    if len(ramp) >= 2 and waits[0] < 0.5 * high:  # it may end at a cap, which looks constant
+        return Retry("exponential", round(float(waits[0]), 3), round(float(np.median(ramp)), 2))
     if high - low <= CONSTANT_SPREAD * middle:
         return Retry("constant", round(middle, 3), None)
-    ratios = waits[1:] / waits[:-1]
-    growing = ratios[ratios > 1.05]
-    falls = int((ratios < 0.95).sum())
-    if len(growing) >= 2 and len(growing) > falls and float(np.median(growing)) >= GROWTH:
-        start = float(waits[0]) if falls == 0 else low
-        return Retry("exponential", round(start, 3), round(float(np.median(growing)), 2))
+    grows = ratios >= GROWTH
+    twice = int((grows[1:] & grows[:-1]).sum())  # three waits in a row that grow
+    if twice and 2 * int(grows.sum()) > len(ratios) and 3 * twice >= int(grows.sum()):
+        return Retry("exponential", round(low, 3), round(float(np.median(ratios[grows])), 2))
     return Retry("irregular", round(middle, 3), None)

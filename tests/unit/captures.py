@@ -50,7 +50,9 @@ def section(order: str = "<") -> bytes:
     return block(0x0A0D0D0A, struct.pack(f"{order}IHHq", 0x1A2B3C4D, 1, 0, -1), order)
 
 
-def interface(link: int = 1, order: str = "<", tsresol: int | None = None, offset_s: int | None = None) -> bytes:
+def interface(
+    link: int = 1, order: str = "<", tsresol: int | None = None, offset_s: int | None = None
+) -> bytes:
     """Return a pcapng interface block, with a time unit and origin if wanted."""
     options = b""
     if tsresol is not None:
@@ -91,24 +93,53 @@ class Home:
         """Add a frame `at` seconds after the begin."""
         self.frames.append((BEGIN + at, frame(layers)))
 
-    def udp(self, at: float, sent: bool, peer: str, port: int, data: Any, client: int = 40_000, mac: str = PLUG,
-            ip: str = PLUG_IP) -> None:  # fmt: skip
+    def udp(
+        self,
+        at: float,
+        sent: bool,
+        peer: str,
+        port: int,
+        data: Any,
+        client: int = 40_000,
+        mac: str = PLUG,
+        ip: str = PLUG_IP,
+    ) -> None:
         """Add a datagram between a device and a peer behind the router."""
         if sent:
-            self.add(at, Ether(src=mac, dst=ROUTER) / IP(src=ip, dst=peer) / UDP(sport=client, dport=port) / data)
+            self.add(
+                at, Ether(src=mac, dst=ROUTER) / IP(src=ip, dst=peer) / UDP(sport=client, dport=port) / data
+            )
         else:
-            self.add(at, Ether(src=ROUTER, dst=mac) / IP(src=peer, dst=ip) / UDP(sport=port, dport=client) / data)
+            self.add(
+                at, Ether(src=ROUTER, dst=mac) / IP(src=peer, dst=ip) / UDP(sport=port, dport=client) / data
+            )
 
-    def tcp(self, at: float, sent: bool, peer: str, port: int, flags: str, data: bytes = b"", client: int = 40_000,
-            mac: str = PLUG, ip: str = PLUG_IP) -> None:  # fmt: skip
+    def tcp(
+        self,
+        at: float,
+        sent: bool,
+        peer: str,
+        port: int,
+        flags: str,
+        data: bytes = b"",
+        client: int = 40_000,
+        mac: str = PLUG,
+        ip: str = PLUG_IP,
+    ) -> None:
         """Add a segment between a device and a peer behind the router."""
         if sent:
-            ends = Ether(src=mac, dst=ROUTER) / IP(src=ip, dst=peer) / TCP(sport=client, dport=port, flags=flags)
+            ends = (
+                Ether(src=mac, dst=ROUTER) / IP(src=ip, dst=peer) / TCP(sport=client, dport=port, flags=flags)
+            )
         else:
-            ends = Ether(src=ROUTER, dst=mac) / IP(src=peer, dst=ip) / TCP(sport=port, dport=client, flags=flags)
+            ends = (
+                Ether(src=ROUTER, dst=mac) / IP(src=peer, dst=ip) / TCP(sport=port, dport=client, flags=flags)
+            )
         self.add(at, ends / Raw(data) if data else ends)
 
-    def lookup(self, at: float, name: str, address: str | None, *, code: int = 0, client: int = 40_000) -> None:
+    def lookup(
+        self, at: float, name: str, address: str | None, *, code: int = 0, client: int = 40_000
+    ) -> None:
         """Add a DNS query of the plug and, unless `address` is None and `code` 0, its answer."""
         self.udp(at, True, ROUTER_IP, 53, DNS(id=7, rd=1, qd=DNSQR(qname=name)), client)
         if address is None and code == 0:
@@ -119,8 +150,13 @@ class Home:
 
     def arp(self, at: float) -> None:
         """Add the plug's question for the router, and the answer."""
-        self.add(at, Ether(src=PLUG, dst="ff:ff:ff:ff:ff:ff") / ARP(op=1, hwsrc=PLUG, psrc=PLUG_IP, pdst=ROUTER_IP))
-        self.add(at, Ether(src=ROUTER, dst=PLUG) / ARP(op=2, hwsrc=ROUTER, psrc=ROUTER_IP, hwdst=PLUG, pdst=PLUG_IP))
+        self.add(
+            at, Ether(src=PLUG, dst="ff:ff:ff:ff:ff:ff") / ARP(op=1, hwsrc=PLUG, psrc=PLUG_IP, pdst=ROUTER_IP)
+        )
+        self.add(
+            at,
+            Ether(src=ROUTER, dst=PLUG) / ARP(op=2, hwsrc=ROUTER, psrc=ROUTER_IP, hwdst=PLUG, pdst=PLUG_IP),
+        )
 
     def ping(self, at: float, peer: str = CLOUD, *, answered: bool = True) -> None:
         """Add an echo request of the plug, and its reply."""
@@ -135,7 +171,9 @@ class Home:
         ends = Ether(src=mac, dst="ff:ff:ff:ff:ff:ff") / IP(src="0.0.0.0", dst="255.255.255.255")
         self.add(at, ends / UDP(sport=68, dport=67) / BOOTP(chaddr=chaddr) / DHCP(options=options))
 
-    def session(self, at: float, peer: str, name: str | None, *, port: int = 443, client: int = 40_000) -> None:
+    def session(
+        self, at: float, peer: str, name: str | None, *, port: int = 443, client: int = 40_000
+    ) -> None:
         """Add a whole TCP connection of the plug: handshake, TLS hello (with SNI), data, close."""
         self.tcp(at, True, peer, port, "S", client=client)
         self.tcp(at + 0.01, False, peer, port, "SA", client=client)

@@ -138,7 +138,10 @@ def test_one_address_under_two_names_is_told_apart_by_connection(tmp_path: Path)
         home.session(i * 10 + 1, CLOUD, name, client=40_001 + i)
     home.session(30, CLOUD, None, client=40_009)  # no hello: what the lookup said last
     rows = analyse(home.save(tmp_path / "a.pcap")).services
-    assert {row.name: row.packets for row in rows if row.protocol == "HTTPS"} == {"a.example": 7, "b.example": 13}
+    assert {row.name: row.packets for row in rows if row.protocol == "HTTPS"} == {
+        "a.example": 7,
+        "b.example": 13,
+    }
 
 
 def test_a_name_seen_after_the_flow_began_still_names_it(tmp_path: Path) -> None:
@@ -178,7 +181,9 @@ def test_payloads_tell_what_runs_on_foreign_ports_and_against_its_port(tmp_path:
         (80, "http", "TLS")
     ]
     assert result.protocol_packets["HTTP"] == 1 and result.protocol_packets["TCP"] == 3
-    by_payload = {row.protocol for row in analyse(path, rule="payload").protocols if row.layer == "application"}
+    by_payload = {
+        row.protocol for row in analyse(path, rule="payload").protocols if row.layer == "application"
+    }
     assert by_payload == {"HTTP", "HTTPS", "MQTT"}
     assert "web.example" in {row.name for row in result.services}
 
@@ -187,8 +192,12 @@ def test_frames_between_stations_belong_to_who_began_and_count_for_both(tmp_path
     home = Home()
     home.arp(0)
     home.udp(1, True, CLOUD, 443, Raw(b"x"))
-    phone_asks = Ether(src=HUB, dst=PLUG) / IP(src=HUB_IP, dst=PLUG_IP) / TCP(sport=50_000, dport=9999, flags="S")
-    plug_answers = Ether(src=PLUG, dst=HUB) / IP(src=PLUG_IP, dst=HUB_IP) / TCP(sport=9999, dport=50_000, flags="SA")
+    phone_asks = (
+        Ether(src=HUB, dst=PLUG) / IP(src=HUB_IP, dst=PLUG_IP) / TCP(sport=50_000, dport=9999, flags="S")
+    )
+    plug_answers = (
+        Ether(src=PLUG, dst=HUB) / IP(src=PLUG_IP, dst=HUB_IP) / TCP(sport=9999, dport=50_000, flags="SA")
+    )
     home.add(2, phone_asks)
     home.add(2.1, plug_answers)
     result = analyse(home.save(tmp_path / "a.pcap"), keep_frames=True)
@@ -301,7 +310,9 @@ def test_unknown_rule_and_missing_capture_are_the_users_mistakes(tmp_path: Path)
 
 def test_an_unanswered_arp_request_names_its_sender(tmp_path: Path) -> None:
     home = Home()
-    home.add(0, Ether(src=PLUG, dst="ff:ff:ff:ff:ff:ff") / ARP(op=1, hwsrc=PLUG, psrc=PLUG_IP, pdst=ROUTER_IP))
+    home.add(
+        0, Ether(src=PLUG, dst="ff:ff:ff:ff:ff:ff") / ARP(op=1, hwsrc=PLUG, psrc=PLUG_IP, pdst=ROUTER_IP)
+    )
     (device,) = analyse(home.save(tmp_path / "a.pcap")).devices
     assert (device.mac, device.addresses) == (PLUG, PLUG_IP)
 

@@ -6,7 +6,6 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.unit.captures import BEGIN, HUB, PLUG, Home, block, frame, interface, packet, pcap, save, section
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scapy.layers.inet import IP, UDP
@@ -15,6 +14,7 @@ from scapy.layers.l2 import Ether
 from testbed.analysis import analyse
 from testbed.capture.read import Capture
 from testbed.errors import TestbedError
+from tests.unit.captures import BEGIN, HUB, PLUG, Home, block, frame, interface, packet, pcap, save, section
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,7 +44,7 @@ def read(path: str) -> Capture:
         (NG + struct.pack("<II", 6, 1 << 30) + bytes(20), 3, len(NG), 4, "longer than"),
         (NG + block(6, bytes(40))[:-4] + b"\x01\0\0\0", 3, len(NG), 4, "two lengths differ"),
         (NG + packet(7, 0, FRAME), 3, len(NG), 4, "interface that was not described"),
-        (NG + block(6, struct.pack("<IIIII", 0, 0, 0, 500, 500) + bytes(20)), 3, len(NG), 4, "longer than its"),
+        (NG + block(6, struct.pack("<IIIII", 0, 0, 0, 500, 500) + bytes(20)), 3, len(NG), 4, "than its"),
         (NG + block(0x0BAD, bytes(64))[:30], 3, len(NG) + 30, 4, "ends inside"),
         (section() + struct.pack("<II", 1, 8) + bytes(8), 0, 28, 1, "length is impossible"),
     ],
@@ -97,7 +97,9 @@ def test_many_stations_and_ports_stay_exact_in_bounded_tables(tmp_path: Path) ->
     result = analyse(save(tmp_path / "flood.pcap", pcap(frames)))
     assert result.protocol_packets["NTP"] == 6000
     assert len(result.devices) <= 1025
-    counted = sum(row.packets for row in result.protocols if row.layer == "transport" and row.direction == "sent")
+    counted = sum(
+        row.packets for row in result.protocols if row.layer == "transport" and row.direction == "sent"
+    )
     assert counted == 6000
 
 
@@ -132,7 +134,9 @@ def test_no_mutation_of_a_capture_crashes_or_miscounts(
         elif change == "insert":
             content[at:at] = data.draw(st.binary(min_size=1, max_size=20))
         else:
-            content[at : at + 4] = struct.pack("<I", data.draw(st.sampled_from([0, 1, 65_535, 1 << 31, (1 << 32) - 1])))
+            content[at : at + 4] = struct.pack(
+                "<I", data.draw(st.sampled_from([0, 1, 65_535, 1 << 31, (1 << 32) - 1]))
+            )
         if not content:
             break
     start = time.perf_counter()

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import zstandard
-from tests.unit.captures import BEGIN, HUB, PLUG, PLUG_IP, block, frame, interface, packet, pcap, save, section
 from scapy.layers.dhcp import BOOTP
 from scapy.layers.dns import DNS, DNSQR
 from scapy.layers.inet import ICMP, IP, TCP, UDP
@@ -19,6 +18,19 @@ from scapy.packet import Raw
 from testbed.capture.frame import REASONS, SERVICES, mac_number
 from testbed.capture.read import Capture
 from testbed.errors import UserError
+from tests.unit.captures import (
+    BEGIN,
+    HUB,
+    PLUG,
+    PLUG_IP,
+    block,
+    frame,
+    interface,
+    packet,
+    pcap,
+    save,
+    section,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -90,7 +102,7 @@ def test_the_port_rule_is_followed_to_the_letter(tmp_path: Path, layers: Any, se
     assert services(tmp_path, layers) == [service]
 
 
-WIFI_DATA = bytes.fromhex("08020000") + bytes.fromhex("50c7bf000001" "204e7f000001" "aabbccddeeff") + b"\0\0"
+WIFI_DATA = bytes.fromhex("08020000") + bytes.fromhex("50c7bf000001204e7f000001aabbccddeeff") + b"\0\0"
 SNAP_IP = bytes.fromhex("aaaa030000000800")
 
 
