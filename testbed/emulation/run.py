@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Literal
 
+from testbed.emulation.hands import Hands
 from testbed.emulation.loop import NS, Loop
 from testbed.emulation.programs import find_hosts, start
 from testbed.emulation.recorder import Recorder
@@ -67,9 +68,7 @@ def play(
     )
     loop = Loop(begin_ns + timeline.begin_ns, real=plan.clock == "real", speed=plan.speed)
     replaced = {host for host, _ in plan.exec_}
-    world = World(
-        loop, topology, plan.devices, timeline, sites, zone, recorder, log, begin_ns, plan.seed, replaced
-    )
+    world = World(loop, topology, plan.devices, sites, zone, recorder, log, begin_ns, plan.seed, replaced)
     world.check()
     beside = [
         start(pid, host, command, out / f"program-{number}-{host}.log")
@@ -90,7 +89,7 @@ def play(
         return stop is not None and stop()
 
     try:
-        world.start()
+        Hands(world, timeline, begin_ns).start()
         loop.start()
         loop.run(end_ns, should_stop)
     finally:

@@ -1,8 +1,4 @@
-"""The emulated world: devices, router and fake Internet as Mininet hosts, and the hands on them.
-
-The world plays the timeline: it switches power, moves links, pulls the uplink, delivers stimuli.
-Devices and services are not told why.
-"""
+"""The emulated world: devices, router and fake Internet as Mininet hosts, put together."""
 
 from __future__ import annotations
 
@@ -10,10 +6,8 @@ import socket
 from random import Random
 from typing import TYPE_CHECKING
 
-from testbed.behaviours import run_device
 from testbed.emulation import frames, open_wifi
 from testbed.emulation.device import INTERFACE, Device
-from testbed.emulation.host import EmulatedHost
 from testbed.emulation.lan import Lan, Origins, Port
 from testbed.emulation.links import Way
 from testbed.emulation.nodes import Nodes
@@ -22,7 +16,6 @@ from testbed.emulation.servers import ConnectionPort, DatagramPort
 from testbed.emulation.stations import Station
 from testbed.emulation.tls import PLAYED_AS_12, Certificates
 from testbed.emulation.wan import GATEWAY, GATEWAY_MAC, Internet, Site
-from testbed.errors import WorldError
 from testbed.models.device import TcpStack
 from testbed.scenario.addresses import device_mac, lan_addresses, number
 from testbed.services import ServiceContext
@@ -39,14 +32,14 @@ if TYPE_CHECKING:
     from testbed.emulation.stations import Interface
     from testbed.host import Service, TlsHello
     from testbed.models import DeviceModel, Topology
-    from testbed.models.topology import Impairment
     from testbed.scenario.events import EventLog
     from testbed.scenario.internet import Site as Place
-    from testbed.scenario.timeline import Happening, Timeline
     from testbed.services import Zone
 
 _ROUTER_WAN = "198.18.0.2"
 _SERVER_STACK = TcpStack(window=28_960, window_scale=7)
+OF_A_DEVICE = "device"
+"""Stands for the kind of a service that a device itself offers."""
 _TTL_OF_ROUTER = 1
 """The router takes one from the TTL of what it forwards."""
 
@@ -59,7 +52,6 @@ class World:
         loop: Loop,
         topology: Topology,
         models: Mapping[str, DeviceModel],
-        timeline: Timeline,
         sites: Sequence[Place],
         zone: Zone,
         recorder: Recorder,
@@ -72,8 +64,8 @@ class World:
 
         A program stands in for each service that `replaced` names: it gets a host, but no service.
         """
-        self.loop, self.topology, self.timeline = loop, topology, timeline
-        self._models, self._zone, self._recorder, self._log = models, zone, recorder, log
+        self.loop, self.topology = loop, topology
+        self._models, self.zone, self.recorder, self._log = models, zone, recorder, log
         self._begin_ns, self._seed = begin_ns, seed
         self.macs = {d.name: device_mac(topology, d.name, models) for d in topology.devices}
         self.addresses = lan_addresses(topology, models)
@@ -81,10 +73,10 @@ class World:
         self.warnings: list[str] = []
         self.nodes = Nodes()
         self._stations: list[Station] = []
-        self._ports: list[tuple[str, str, DatagramPort | ConnectionPort]] = []
+        self.ports: list[tuple[str, str, DatagramPort | ConnectionPort]] = []
         self._certificates = Certificates()
         self._names: dict[str, str] = {}
-        self._internet = Internet(loop, Random(number(seed, "wan", "jitter")))
+        self.internet = Internet(loop, Random(number(seed, "wan", "jitter")))
         self._replaced = replaced
         self._behind: dict[str, tuple[Router, Origins]] = {}
         self._open_wifi: open_wifi.OpenWifi | None = None
@@ -152,7 +144,7 @@ class World:
     def _device(self, name: str, model: str) -> Device:
         mac = self.macs[name] or "00:00:00:00:00:00"
         device = Device(
-            self.loop, name, self._models[model], mac, self._seed, self._recorder, self._log, self._begin_ns
+            self.loop, name, self._models[model], mac, self._seed, self.recorder, self._log, self._begin_ns
         )
         device.expect_tls = self._expect_tls
         return device
@@ -169,16 +161,16 @@ class World:
         interface = station.attach(INTERFACE, device.mac, tap, self._rng(name), model.link.arp_reachable)
         station.keep_tcp_timers(model.tcp, interface)
         device.plug_in(station, interface)
-        self._recorder.station(name, interface.mac)
+        self.recorder.station(name, interface.mac)
         way = Way(None, Random(number(self._seed, name, "loss")))
         device.port = Port(name, interface, bridge, round(model.link.delay * 1e9), way)
-        self._lan.attach(device.port)
+        self.lan.attach(device.port)
         if self._open_wifi is not None:
             self._open_wifi.attach(device.port)
         context = ServiceContext(name, self.addresses[name])
         for port in model.listens:
             service = build(port.service, port.options, context)
-            self._open(station, name, "device", "0.0.0.0", port.port, service)
+            self._open(station, name, OF_A_DEVICE, "0.0.0.0", port.port, service)
 
     def _build_router(self, pid: int, tap: Tap, bridge: Tap, outward: Tap, sites: Sequence[Place]) -> None:
         router = self.topology.router
@@ -198,9 +190,9 @@ class World:
             build("dhcp_server", options, ServiceContext(router.name, str(router.address))), upstream,
             HomeNames(self.addresses),
         )  # fmt: skip
-        self._lan = Lan(self.loop, self._recorder, lan, bridge)
-        self._uplink = self._internet.uplink(_ROUTER_WAN, wan, self.topology.wan)
-        self._behind[_ROUTER_WAN] = (self.router, self._lan.origins)
+        self.lan = Lan(self.loop, self.recorder, lan, bridge)
+        self.uplink = self.internet.uplink(_ROUTER_WAN, wan, self.topology.wan)
+        self._behind[_ROUTER_WAN] = (self.router, self.lan.origins)
 
     def _build_open_wifi(self, pid: int, tap: Tap, outward: Tap, sites: Sequence[Place]) -> None:
         station = self._station(open_wifi.NAME, pid)
@@ -212,7 +204,7 @@ class World:
             build("dhcp_server", options, ServiceContext(open_wifi.NAME)), self._upstream(sites),
             HomeNames({}),
         )  # fmt: skip
-        self._internet.uplink(open_wifi.WAN_ADDRESS, wan, None)
+        self.internet.uplink(open_wifi.WAN_ADDRESS, wan, None)
         self._open_wifi = open_wifi.OpenWifi(self.loop, lan, Origins())
         self._behind[open_wifi.WAN_ADDRESS] = (router, self._open_wifi.origins)
 
@@ -232,7 +224,7 @@ class World:
         netlink.set_neighbour(INTERFACE, GATEWAY, 0x80, frames.mac_bytes(GATEWAY_MAC))
         netlink.add_route(INTERFACE, "0.0.0.0", 0, GATEWAY, station.route_metrics)
         for site in sites:
-            self._internet.server(
+            self.internet.server(
                 site.address, Site(site.entry.name, interface, round(site.place.delay * 1e9))
             )
             for port in () if site.entry.name in self._replaced else site.entry.ports:
@@ -242,12 +234,12 @@ class World:
         self, station: Station, name: str, kind: str, address: str, port: int, service: Service
     ) -> None:
         datagrams = DatagramPort(self.loop, station, address, port, service, self._origin)
-        self._ports.append((name, kind, datagrams))
+        self.ports.append((name, kind, datagrams))
         if not isinstance(service, DatagramsOnly):
             connections = ConnectionPort(
                 self.loop, station, address, port, service, self._origin, self._certificates
             )
-            self._ports.append((name, kind, connections))
+            self.ports.append((name, kind, connections))
 
     def _origin(self, protocol: int, peer: tuple[str, int], address: str, port: int) -> tuple[str, int]:
         """Return the client as servers tell clients apart: its own address, not the NAT's."""
@@ -259,113 +251,6 @@ class World:
             return router.forwarded[peer[1]]
         device = origins.find(protocol, peer[1], socket.inet_aton(address), port)
         return peer if device is None else (device, peer[1])
-
-    # --- playing -------------------------------------------------------------------------------
-
-    def start(self) -> None:
-        """Put the world's hands to work."""
-        timeline, loop = self.timeline, self.loop
-        for moment in timeline.changes():
-            if moment > timeline.begin_ns:
-                loop.call_at(self._begin_ns + moment, lambda at=moment: self._change(at))  # type: ignore[misc]
-        self._change(timeline.begin_ns)
-        for at in timeline.router_boots:
-            loop.call_at(self._begin_ns + at, self.router.restart)
-        for outage in timeline.outages:
-            for at, begins in ((outage.begin, True), (outage.end, False)):
-                loop.call_at(
-                    self._begin_ns + at,
-                    lambda o=outage, b=begins: self._outage(o.service, o.name, o.refused, b),  # type: ignore[misc]
-                )
-        for span in timeline.impaired:
-            for at, begins in ((span.begin, True), (span.end, False)):
-                loop.call_at(
-                    self._begin_ns + at,
-                    lambda s=span, b=begins: self._impair(s.device, s.link, b),  # type: ignore[misc]
-                )
-        for happening in timeline.happenings:
-            loop.call_at(self._begin_ns + happening.at, lambda h=happening: self._happen(h))  # type: ignore[misc]
-        querier = self.topology.router.igmp
-        if querier is not None:
-            boots_ns = [self._begin_ns + at for at in timeline.router_boots]
-            name = self.topology.router.name
-            loop.task(
-                self.router.query_groups(querier, self._recorder, name, boots_ns, lambda: self._lan.running),
-                f"{name}/igmp_querier",
-            )
-
-    def _change(self, at: int) -> None:
-        """Bring cable and router to what they are from this moment on."""
-        self._lan.running = self.timeline.lan.at(at)
-        self.router.set_uplink(self.timeline.uplink.at(at), self._uplink)
-
-    def _outage(self, service: str | None, name: str | None, refused: bool, begins: bool) -> None:
-        if name is not None:
-            (self._zone.down_names.add if begins else self._zone.down_names.discard)(name.lower())
-        if service is None:
-            return
-        kind = "resolver" if service == "dns" else service
-        for known, its_kind, port in self._ports:
-            if known != service and its_kind != kind:
-                continue
-            if not refused:
-                (self._internet.silent.add if begins else self._internet.silent.discard)(known)
-            elif begins:
-                port.close()
-            else:
-                port.open()
-
-    def _impair(self, device: str | None, link: Impairment, begins: bool) -> None:
-        port = self.devices[device].port if device is not None else None
-        if device is not None and port is None:
-            return
-        way = port.way if port is not None else self._uplink.way
-        (way.add if begins else way.remove)(link)
-
-    def _happen(self, happening: Happening) -> None:
-        device = self.devices.get(happening.device)
-        if device is None:
-            raise WorldError(f"the timeline names an unknown device '{happening.device}'")
-        if happening.kind == "power":
-            self._power(device, happening.value)
-        elif happening.kind == "link":
-            self._link(device, happening.value)
-        elif happening.kind == "fail":
-            self._fail(device, happening.value)
-        else:
-            device.note("world", happening.kind)
-            device.board.stimulate(happening.kind, happening.value or None)
-
-    def _power(self, device: Device, on: bool) -> None:
-        device.note("world", "power-on" if on else "power-off")
-        device.powered = on
-        if on:
-            EmulatedHost(device, "").spawn("device", run_device)
-            return
-        if device.port is not None:
-            device.port.link = "down"
-            device.lose_connections()
-        device.power_off()
-
-    def _link(self, device: Device, state: str) -> None:
-        assert device.port is not None
-        device.port.link = "down"
-        device.link = state
-        device.note("world", "link", {"home": "up", "open": "up"}.get(state, "down"), why=state)
-        device.lose_connections()
-        if device.powered:
-            if state == "down":
-                device.configure(None)
-            device.board.set("associated", state != "down")
-        device.port.link = state
-
-    def _fail(self, device: Device, habits: Sequence[str]) -> None:
-        """Let habits of a device die (its own fault, not the network's)."""
-        device.note("world", "failure", why=", ".join(habits) or "everything")
-        for path, task in list(device.tasks.items()):
-            parts = path.split("/")
-            if not habits or (len(parts) > 1 and parts[1].split("#")[0] in habits):
-                task.cancel()
 
     def check(self) -> None:
         """Warn of what this world plays in another way than the models say."""
@@ -386,7 +271,7 @@ class World:
 
     def close(self) -> None:
         """Take the network down."""
-        self._lan.close()
+        self.lan.close()
         for station in self._stations:
             station.close()
 
