@@ -96,6 +96,8 @@ def command(
         from testbed.output import refuse_existing
 
         refuse_existing(out, force=force, mark="analysis.json")
+    overridden = any((states, begin, end, baseline, geo, local, rule != "port"))
+    labelled = out is not None and not no_figures and not overridden and _has_labels(run, captures)
     with _progress(captures, quiet) as progress:
         result = analyse(
             captures,
@@ -107,24 +109,61 @@ def command(
             rule=rule,
             begin=begin,
             end=end,
+            # Where there are labels, the report says how right the analysis is.
+            keep_frames=labelled,
             progress=progress,
         )
     if out is not None:
-        _write(result, out, parquet=parquet, figures=not no_figures, force=force)
+        _write(result, out, run, parquet=parquet, figures=not no_figures, labelled=labelled, force=force)
     if not quiet:
         click.echo(summary(result))
         if out is not None:
-            click.echo(f"\nTables are in {out}")
+            also = "" if no_figures else f"; the report is {out / 'report.html'}"
+            click.echo(f"\nTables are in {out}{also}")
     for damage in result.damages:
         click.echo(f"warning: {damage}; what came before is kept", err=True)
     return DAMAGED if result.damaged else 0
 
 
-def _write(result: Analysis, out: Path, *, parquet: bool, figures: bool, force: bool) -> None:
+def _has_labels(run: Path | None, captures: tuple[str, ...]) -> bool:
+    """Tell whether what is analysed is a run's own capture, with its ground truth."""
+    if run is None or not (run / "labels.parquet").is_file() or len(captures) != 1:
+        return False
+    own, given = run / "capture.pcap", Path(captures[0])
+    return own.is_file() and given.is_file() and own.samefile(given)
+
+
+def _write(
+    result: Analysis, out: Path, run: Path | None, *, parquet: bool, figures: bool, labelled: bool, force: bool
+) -> None:
     from testbed.output import new_folder
 
     with new_folder(out, force=force, mark="analysis.json") as folder:
         result.write(folder, parquet=parquet)
+        if not figures:
+            return
+        from testbed.report import draw_figures, write_report
+        from testbed.validation import validate
+
+        write_report(
+            result,
+            folder,
+            title=_title(run),
+            validation=validate(run, analysis=result) if labelled and run is not None else None,
+            figures=draw_figures(result, folder),
+        )
+
+
+def _title(run: Path | None) -> str:
+    """Return what the run is called, for the head of the report; empty without one."""
+    import json
+
+    if run is None:
+        return ""
+    try:
+        return str(json.loads((run / "run.json").read_bytes())["scenario"]["title"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
 
 
 @contextmanager

@@ -14,8 +14,8 @@ COLOURS = {
     "SSDP": "#CC79A7",
     "NTP": "#009E73",
     "DHCP": "#C9B400",
-    "MQTT": "#882255",
-    "Weave": "#332288",
+    "MQTT": "#A8326E",
+    "Weave": "#6F4FB8",
     "GCM": "#44AA99",
     "TCP": "#0072B2",
     "UDP": "#E69F00",
@@ -32,5 +32,5 @@ TRANSPORT_ORDER = ("TCP", "UDP", "ICMP", "IGMP", "ARP", "ICMPv6", "other")
 WHOLE_ORDER = (*APPLICATION_ORDER, "ICMP", "IGMP", "ARP", "TCP", "UDP", "ICMPv6", "other")
 SENT, RECEIVED = "#0072B2", "#D55E00"
 
-WHOLE_COLOURS = {**COLOURS, "TCP": "#6699CC", "UDP": "#DDCC77", "ICMP": "#AA4499", "IGMP": "#117733"}
+WHOLE_COLOURS = {**COLOURS, "TCP": "#6699CC", "UDP": "#DDCC77", "ICMP": "#AA4499", "IGMP": "#2E8B57"}
 """Where applications and transports stand side by side."""

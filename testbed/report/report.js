@@ -324,7 +324,7 @@
   function drawRecovery() {
     const box = byId("recovery");
     if (!box) return;
-    const after = (seconds) => (seconds === null ? "not within it" : every(seconds));
+    const after = (seconds) => (seconds === null ? "not in this state" : every(seconds));
     const mine = (row) => !device || row.device === device;
     box.replaceChildren(table(["State", "Device", "#First answer", "#First connection", "To"],
       data.recovery.filter(mine).map((row) => [row.state, row.device, after(row.first_s), after(row.service_s), row.service])));

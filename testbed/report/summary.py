@@ -158,9 +158,13 @@ def _back(analysis: Analysis) -> dict[str, list[tuple[str, str]]]:
         if row.recovered_after_s is not None and row.protocol in CONNECTED:
             known = soonest[row.device].get(row.state, row.recovered_after_s)
             soonest[row.device][row.state] = min(known, row.recovered_after_s)
+    states = [name for name in dict.fromkeys(row.state for row in analysis.state_services) if any(name in known for known in soonest.values())]
     return {
-        device: [(state, f"after {every(seconds)}") for state, seconds in states.items()]
-        for device, states in soonest.items()
+        row.device: [
+            (state, f"back after {every(soonest[row.device][state])}" if state in soonest[row.device] else "no connection")
+            for state in states
+        ]
+        for row in analysis.dependencies
     }
 
 

@@ -27,7 +27,7 @@ Cells = dict[tuple[str, str, str, str], tuple[int, int]]
 def confusion(what: str, truth: Column, answer: Column) -> Confusion:
     """Count which answers the frames of each true name got."""
     width = len(answer.names)
-    pairs = np.bincount(truth.codes * width + answer.codes, minlength=len(truth.names) * width)
+    pairs = np.bincount(truth.codes.astype(np.int64) * width + answer.codes, minlength=len(truth.names) * width)
     return tally(what, truth.names, answer.names, pairs.reshape(len(truth.names), width).astype(np.int64))
 
 
@@ -71,20 +71,21 @@ def _difference(what: str, truth: tuple[int, int], answer: tuple[int, int]) -> D
 
 
 def _true_cells(truth: Truth) -> Cells:
-    """Return the totals that labels and MACs give: a frame counts for the device that sent it, and for
-    the one that received it."""
+    """Return the totals that labels and MACs give.
+
+    A frame counts for the device whose label it has, and for the one at its other end, if any.
+    """
     labels, wire = truth.labels, truth.wire
     names = [str(entry["name"]) for entry in truth.run["devices"]]
     router = str(truth.run["router"]["name"])
     macs = {mac_number(e["mac"]): i for i, e in enumerate(truth.run["devices"]) if e["mac"]}
-    own = labels.device.mask(router)
+    place = {name: i for i, name in enumerate([*names, router])}
+    owner = np.array([place.get(name, -1) for name in labels.device.names])[labels.device.codes]
     out: Cells = {}
     for direction, mac in (("sent", wire.src), ("received", wire.dst)):
-        who = _look_up(mac, macs)
-        if direction == "sent":
-            who = np.where(own, len(names), who)
+        who = np.where(labels.direction.mask(direction), owner, _look_up(mac, macs))
         chosen = who >= 0
-        key = (labels.state.codes * (len(names) + 1) + who) * len(labels.protocol.names) + labels.protocol.codes
+        key = (labels.state.codes.astype(np.int64) * (len(names) + 1) + who) * len(labels.protocol.names) + labels.protocol.codes
         used, inverse = np.unique(key[chosen], return_inverse=True)
         packets = np.bincount(inverse, minlength=len(used)).tolist()
         octets = np.bincount(inverse, wire.length[chosen], len(used)).astype(np.int64).tolist()

@@ -3,15 +3,16 @@
 Each planted period with at least `FEWEST_CYCLES` cycles in the labels must be among those found for
 its device and protocol, within 1 %. Periods whose steps vary by more than that (a jitter) are told,
 not demanded. A period that was found but not planted may still be true: retries and timeouts make
-rhythms that no single parameter names. It is, if the labels of one habit show at least five equal
-waits of that length on end; otherwise it is false.
+rhythms that no single parameter names. It is, if the events that the labels give to one habit (or to
+one service of it) repeat with that period at least five times on end, all of them; otherwise it is
+false. ARP follows the device's other traffic, so a period of that is true of it too. A period that the labels of no habit repeat, such as the mean of two habits' waits, is false.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from testbed.validation.planted import FEWEST_CYCLES, SAME, Planted, Played, cycles, equal_steps, plant
+from testbed.validation.planted import FEWEST_CYCLES, SAME, TOGETHER_S, Planted, Played, cycles, repeats, plant
 from testbed.validation.result import Check
 
 if TYPE_CHECKING:
@@ -28,13 +29,14 @@ habit and therefore not told apart; jittered and not found; not planted but true
 def check_periods(truth: Truth, found: Sequence[PeriodRow]) -> tuple[list[Check], list[dict[str, Any]]]:
     """Return the checks, and a row for each planted and each other period."""
     played = Played(truth.labels)
-    planted = [(item, count) for item in plant(truth) if (count := _played(item, played)) >= FEWEST_CYCLES]
+    everything = plant(truth)
+    planted = [(item, count) for item in everything if (count := _played(item, played)) >= FEWEST_CYCLES]
     rows = [_planted_row(item, count, found) for item, count in planted]
-    rows += [
-        _found_row(row, played)
-        for row in found
-        if not any(_same_flow(item, row) and item.matches(row.period_s, row.cycles) for item in plant(truth))
-    ]
+    for row in found:
+        near = [item for item in everything if item.device == row.device and item.matches(row.period_s, row.cycles)]
+        if not any(item.protocol == row.protocol for item in near):
+            follows = row.protocol == "ARP" and any(item.strict for item in near)
+            rows.append(_found_row(row, played, follows))
     fates = [row["fate"] for row in rows]
     due = [row for row, (item, _) in zip(rows, planted, strict=False) if item.strict and row["fate"] != HIDDEN]
     hit = sum(row["fate"] == FOUND for row in due)
@@ -46,7 +48,7 @@ def check_periods(truth: Truth, found: Sequence[PeriodRow]) -> tuple[list[Check]
 
 
 def _played(item: Planted, played: Played) -> int:
-    slack = max(SAME + item.drift, 1e-9) * item.period_s + item.spread_s
+    slack = min(SAME * item.period_s, TOGETHER_S) + item.drift * item.period_s + item.spread_s
     times = played.times(item.device, item.protocol, None if item.turns else item.habit)
     return max((cycles(series, item.period_s, slack) for series in times), default=0)
 
@@ -76,12 +78,12 @@ def _planted_row(item: Planted, count: int, found: Sequence[PeriodRow]) -> dict[
     }
 
 
-def _found_row(row: PeriodRow, played: Played) -> dict[str, Any]:
+def _found_row(row: PeriodRow, played: Played, follows: bool) -> dict[str, Any]:
     steps = max(
-        (equal_steps(times, row.period_s) for times in played.times(row.device, row.protocol)), default=0
+        (repeats(times, row.period_s) for times in played.times(row.device, row.protocol)), default=0
     )
     return {
-        "fate": EMERGED if steps >= FEWEST_CYCLES else FALSE,
+        "fate": EMERGED if follows or steps >= FEWEST_CYCLES else FALSE,
         "device": row.device,
         "protocol": row.protocol,
         "true_s": None,

@@ -45,6 +45,8 @@ SAME = 0.01
 """A period is found if it is right within this share; and one whose steps vary by more is no strict period."""
 TOGETHER_S = 1.0
 """Exchanges of one habit that begin this close are one event to whoever sees the capture."""
+MOST_IN_ROUND = 64
+"""Events that a repeating round may have."""
 _PORTS = {80: "HTTP", 443: "HTTPS", 1883: "MQTT", 8883: "MQTT", 5228: "GCM", 11095: "Weave"}
 
 
@@ -102,9 +104,12 @@ def _of_habit(habit: Habit, device: str, model: DeviceModel, net: Topology) -> I
     if isinstance(habit, DhcpLease):
         if not habit.sleeps:
             yield period("DHCP", habit.renew_at * net.router.dhcp.lease, "renew_at × lease", drift=habit.renew_jitter)
-        for why, every in (("also_every", habit.also_every), ("offline_every", habit.offline_every)):
-            if every is not None:
-                yield period("DHCP", every, why)
+        if habit.also_every is not None:
+            t1 = habit.renew_at * net.router.dhcp.lease
+            in_step = t1 if (habit.also_every / t1).is_integer() and not habit.renew_jitter else None
+            yield period("DHCP", habit.also_every, "also_every", within_s=in_step)
+        if habit.offline_every is not None:
+            yield period("DHCP", habit.offline_every, "offline_every")
     elif isinstance(habit, ClockSync):
         turns = len(dict.fromkeys(habit.servers)) if habit.next_server == "always" else 1
         if habit.every is not None:
@@ -124,6 +129,8 @@ def _of_habit(habit: Habit, device: str, model: DeviceModel, net: Topology) -> I
         beats = {"heartbeat.every": habit.heartbeat.every}
         if habit.telemetry is not None:
             beats["telemetry.every"] = habit.telemetry.every
+        if habit.keepalive is not None and habit.keepalive < min(beats.values()):
+            beats["keepalive"] = habit.keepalive
         yield from _beats(_protocol(habit.endpoint), beats, period)
     elif isinstance(habit, MqttSession):
         beats = {"keep_alive": float(habit.keep_alive), "publish_every": habit.publish_every}
@@ -234,8 +241,16 @@ def cycles(times: NDArray[np.float64], period_s: float, slack_s: float) -> int:
     return int(length.max())
 
 
-def equal_steps(times: NDArray[np.float64], period_s: float) -> int:
-    """Return the longest run of successive waits that all equal the period within `SAME`."""
-    same = np.abs(np.diff(times) - period_s) <= SAME * period_s
-    ends = np.flatnonzero(np.diff(np.concatenate([[0], same.astype(np.int8), [0]])))
-    return int(np.diff(ends)[::2].max()) if len(ends) else 0
+def repeats(times: NDArray[np.float64], period_s: float) -> int:
+    """Return for how many periods on end the events repeat, all of them, each within `SAME`.
+
+    A round of retries has several events (lookup, again after a second, again after twelve); it
+    repeats if each event has its like a period later, m events on.
+    """
+    best = 0
+    for m in range(1, min(MOST_IN_ROUND, len(times) - 1) + 1):
+        same = np.abs(times[m:] - times[:-m] - period_s) <= SAME * period_s
+        ends = np.flatnonzero(np.diff(np.concatenate([[0], same.astype(np.int8), [0]])))
+        if len(ends):
+            best = max(best, int(np.diff(ends)[::2].max()) // m)
+    return best

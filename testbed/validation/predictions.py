@@ -77,7 +77,7 @@ class _Words:
 
     def __init__(self, frames: int) -> None:
         self.index = {NO_ANSWER: 0}
-        self.codes = np.zeros(frames, np.int64)
+        self.codes = np.zeros(frames, np.int32)
 
     def put(self, number: int, word: str) -> None:
         if word:

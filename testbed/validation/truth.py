@@ -24,7 +24,7 @@ class Column(NamedTuple):
     """A column of names: ``names[codes[i]]`` is the name in row i."""
 
     names: list[str]
-    codes: NDArray[np.int64]
+    codes: NDArray[np.int32]
 
     def mask(self, *names: str) -> NDArray[np.bool_]:
         """Return which rows hold one of the names."""
@@ -107,7 +107,7 @@ def read_labels(path: Path) -> Labels:
         whole = values.unify_dictionaries().combine_chunks()
         if isinstance(whole, pa.ChunkedArray):
             whole = whole.chunk(0) if whole.num_chunks else pa.array([], pa.dictionary(pa.int32(), pa.string()))
-        return Column(whole.dictionary.to_pylist(), whole.indices.to_numpy(zero_copy_only=False).astype(np.int64))
+        return Column(whole.dictionary.to_pylist(), whole.indices.to_numpy(zero_copy_only=False).astype(np.int32))
 
     try:
         return Labels(

@@ -74,10 +74,10 @@ def _frames(out: Validation, truth: Truth, analysis: Analysis) -> None:
     table = analysis.frame_table()
     labels = truth.labels
     answers = {
-        "protocol": (labels.protocol, Column(list(table.protocols), table.protocol.astype(np.int64))),
+        "protocol": (labels.protocol, Column(list(table.protocols), table.protocol.astype(np.int32))),
         # The table's last name stands for nobody, which it writes as -1.
-        "device": (labels.device, Column(table.devices, table.device.astype(np.int64) % len(table.devices))),
-        "direction": (labels.direction, Column(["received", "sent"], table.sent.astype(np.int64))),
+        "device": (labels.device, Column(table.devices, table.device.astype(np.int32) % len(table.devices))),
+        "direction": (labels.direction, Column(["received", "sent"], table.sent.astype(np.int32))),
     }
     for what, (true, answer) in answers.items():
         out.confusions.append(frames.confusion(what, true, answer))
