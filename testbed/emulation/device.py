@@ -70,7 +70,7 @@ class Device:
         self.tasks: dict[str, Task] = {}
         self.spawned: dict[str, int] = {}
         self.streams: set[Loses] = set()
-        self.tls_sessions: dict[tuple[str, int, str | None, str], ssl.SSLSession] = {}
+        self.tls_sessions: dict[tuple[str, int, str], ssl.SSLSession] = {}
         self.expect_tls: Callable[[tuple[str, int], TlsHello], None]
         self.ping_id = 0
         self._waits: set[Future] = set()

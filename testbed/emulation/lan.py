@@ -117,12 +117,13 @@ class Lan:
             return
         when_ns = port.way.arrival_ns(self._loop.now_ns, port.delay_ns, len(frame), UP)
         if when_ns is not None:
-            self._loop.call_at(port.way.in_order_ns(when_ns, UP), lambda: self._enter(port, frame))
+            traced = self._recorder.trace(frame)  # the port may be claimed anew before it arrives
+            self._loop.call_at(port.way.in_order_ns(when_ns, UP), lambda: self._enter(port, frame, traced))
 
-    def _enter(self, port: Port, frame: bytes) -> None:
+    def _enter(self, port: Port, frame: bytes, traced: tuple[int, int, int]) -> None:
         if not self.running or port.link != "home":
             return
-        self._recorder.frame(self._loop.now_ns, frame)
+        self._recorder.frame(self._loop.now_ns, frame, traced)
         self.origins.remember(frame, self._router.mac)
         port.bridge.write(frame)
         self._flush()

@@ -31,6 +31,8 @@ _RETRY_S = 1.0
 """Linux retrans_time."""
 _DELAY_S = 5.0
 """Linux delay_first_probe_time."""
+_REDRAWN_S = 300
+"""How often Linux draws the lifetime of confirmations (neigh_periodic_work)."""
 _NEVER_MS = 2_000_000_000
 
 RESOLVING, FRESH, DELAYED, PROBING = range(4)
@@ -85,6 +87,8 @@ class Neighbours:
         self._send = send
         self._failed = failed
         self._reachable_s = reachable_s
+        self._drawn_ns: int | None = None
+        self._held_ns = 0
         self._known: dict[str, _Neighbour] = {}
         self._by_mac: dict[bytes, _Neighbour] = {}
         self.address = "0.0.0.0"
@@ -154,10 +158,17 @@ class Neighbours:
 
     def _is_reachable(self, neighbour: _Neighbour) -> None:
         neighbour.state = FRESH
-        hold_s = self._reachable_s * (0.5 + self._rng.random())
-        neighbour.good_until_ns = self._loop.now_ns + round(hold_s * NS)
+        neighbour.good_until_ns = self._loop.now_ns + self._hold_ns()
         if neighbour.timer is not None:
             self._set_timer(neighbour, None)
+
+    def _hold_ns(self) -> int:
+        """Return how long a confirmation holds: drawn for the interface, anew every five minutes."""
+        now_ns = self._loop.now_ns
+        if self._drawn_ns is None or now_ns - self._drawn_ns > _REDRAWN_S * NS:
+            self._drawn_ns = now_ns
+            self._held_ns = round(self._reachable_s * (0.5 + self._rng.random()) * NS)
+        return self._held_ns
 
     def _set_timer(self, neighbour: _Neighbour, delay_s: float | None) -> None:
         if neighbour.timer is not None:

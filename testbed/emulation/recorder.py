@@ -91,11 +91,11 @@ class Recorder:
         """Tie what a device sends and receives at a port to a cause, until the port is claimed anew."""
         self._causes[device, protocol, port] = cause
 
-    def frame(self, now_ns: int, frame: bytes) -> None:
-        """Record a frame that is on the LAN now."""
+    def frame(self, now_ns: int, frame: bytes, traced: tuple[int, int, int] | None = None) -> None:
+        """Record a frame that is on the LAN now; `traced` is what it was traced to when it was sent."""
         if not self._begin_ns <= now_ns < self._end_ns:
             return
-        label, exchange, received = self._attribute(frame)
+        label, exchange, received = traced or self.trace(frame)
         times, labels, exchanges, directions = self._columns
         times.append(now_ns // 1000 * 1000)
         labels.append(label)
@@ -110,8 +110,8 @@ class Recorder:
         if len(times) >= _BATCH:
             self._flush()
 
-    def _attribute(self, frame: bytes) -> tuple[int, int, int]:
-        """Return label, exchange and direction (1 is received) of a frame."""
+    def trace(self, frame: bytes) -> tuple[int, int, int]:
+        """Return label, exchange and direction (1 is received) of a frame, as ports are claimed now."""
         target, source = frame[:6], frame[6:12]
         if target == frames.BROADCAST and frames.is_dhcp_answer(frame):
             target = frame[_DHCP_HARDWARE : _DHCP_HARDWARE + 6]

@@ -118,7 +118,7 @@ class EmulatedStream:
         """Shake hands; resumes the last session with the same peer if the model says so."""
         device = self._device
         device.expect_tls(self.peer, hello)
-        key = (*self.peer, hello.sni, hello.version)
+        key = (hello.sni or self.peer[0], self.peer[1], hello.version)
         self._tls = client_end(hello, device.tls_sessions.get(key) if hello.resume else None)
         self._waiting = Future()
         self._send(self._tls.begin())
@@ -170,9 +170,8 @@ class EmulatedStream:
     async def idle(self, duration_s: float, about: About) -> None:
         """Stay connected (see `testbed.host.Stream.idle`)."""
         self._usable()
-        if self._keepalive_s is not None:
-            self._claim(about)
-            self._keep_alive(self._keepalive_s)
+        self._about = about
+        self._keep_alive(self._keepalive_s)
         try:
             deadline = self._loop.now() + duration_s
             while self._lost is None and (left_s := deadline - self._loop.now()) > 0:
@@ -240,8 +239,10 @@ class EmulatedStream:
         if self._finished or self._keepalive_s is None:
             return
         if tcp is not None and self._record is not None:
-            tcp.keep_alive(self._record, idle_s)
+            tcp.keep_alive(self._record, idle_s, lambda: self._claim(self._about))
             return
+        if idle_s is not None:
+            self._claim(self._about)  # the kernel sends its probes without a word: one exchange for all
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, int(idle_s is not None))
         if idle_s is not None:
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, max(1, round(idle_s)))

@@ -312,30 +312,38 @@ class TcpTimers:
         if told is not None:
             told()
 
-    def keep_alive(self, conn: Connection, idle_s: float | None) -> None:
-        """Probe the peer after `idle_s` of silence, from now on; None ends that."""
+    def keep_alive(
+        self, conn: Connection, idle_s: float | None, before: Callable[[], object] = lambda: None
+    ) -> None:
+        """Probe the peer after `idle_s` of silence, from now on; None ends that.
+
+        `before` is called before each probe.
+        """
         if idle_s is None:
             if conn.keepalive is not None:
                 conn.keepalive.cancel()
             conn.keepalive, conn.probes = None, 0
             return
         conn.last_heard_ns = max(conn.last_heard_ns, self._loop.now_ns)
-        self._next_probe(conn, conn.last_heard_ns + round(idle_s * NS), idle_s)
+        self._next_probe(conn, conn.last_heard_ns + round(idle_s * NS), idle_s, before)
 
-    def _next_probe(self, conn: Connection, when_ns: int, idle_s: float) -> None:
+    def _next_probe(
+        self, conn: Connection, when_ns: int, idle_s: float, before: Callable[[], object]
+    ) -> None:
         if conn.keepalive is not None:
             conn.keepalive.cancel()
-        conn.keepalive = self._loop.call_at(when_ns, lambda: self._probe(conn, idle_s))
+        conn.keepalive = self._loop.call_at(when_ns, lambda: self._probe(conn, idle_s, before))
 
-    def _probe(self, conn: Connection, idle_s: float) -> None:
+    def _probe(self, conn: Connection, idle_s: float, before: Callable[[], object]) -> None:
         now_ns = self._loop.now_ns
         due_ns = conn.last_heard_ns + round(idle_s * NS)
         if conn.probes == 0 and due_ns > now_ns:
-            self._next_probe(conn, due_ns, idle_s)
+            self._next_probe(conn, due_ns, idle_s, before)
         elif conn.probes >= _KEEPALIVE_PROBES:
             self._give_up(conn)
         else:
             conn.probes += 1
             if not conn.held:
+                before()
                 self._send(probe(conn.last_frame))
-            self._next_probe(conn, now_ns + _KEEPALIVE_INTERVAL_S * NS, idle_s)
+            self._next_probe(conn, now_ns + _KEEPALIVE_INTERVAL_S * NS, idle_s, before)

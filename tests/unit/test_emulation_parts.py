@@ -370,3 +370,22 @@ def test_traffic_between_two_devices_belongs_to_the_one_that_began_it(tmp_path: 
         tmp_path, bytes(between / UDP(sport=4000, dport=9999)), bytes(back / UDP(sport=9999, dport=4000))
     )
     assert found == [("lamp", "names", "DNS", "sent"), ("lamp", "names", "DNS", "received")]
+
+
+def test_a_frame_keeps_the_exchange_it_was_sent_for(tmp_path: Path) -> None:
+    """Two announcements leave one port at once; both are under way when the second claims it."""
+    recorder = Recorder(
+        tmp_path / "c.pcap", tmp_path / "l.parquet", [], BEGIN, BEGIN + NS, "gate", ROUTER_MAC
+    )  # fmt: skip
+    recorder.station("lamp", frames.mac_bytes(LAMP_MAC))
+    packet = Ether(src=LAMP_MAC, dst="01:00:5e:00:00:fb") / IP(src="10.0.0.10", dst="224.0.0.251")
+    frame = bytes(packet / UDP(sport=5353, dport=5353))
+    traced = []
+    for _ in range(2):
+        number = recorder.exchange("lamp")
+        recorder.claim("lamp", frames.UDP, 5353, recorder.cause("lamp", "mdns", About("mDNS"), number))
+        traced.append(recorder.trace(frame))
+    for one in traced:
+        recorder.frame(BEGIN, frame, one)
+    recorder.close()
+    assert pq.read_table(tmp_path / "l.parquet")["exchange"].to_pylist() == [1, 2]
