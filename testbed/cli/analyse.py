@@ -134,7 +134,14 @@ def _has_labels(run: Path | None, captures: tuple[str, ...]) -> bool:
 
 
 def _write(
-    result: Analysis, out: Path, run: Path | None, *, parquet: bool, figures: bool, labelled: bool, force: bool
+    result: Analysis,
+    out: Path,
+    run: Path | None,
+    *,
+    parquet: bool,
+    figures: bool,
+    labelled: bool,
+    force: bool,
 ) -> None:
     from testbed.output import new_folder
 

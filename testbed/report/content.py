@@ -43,7 +43,11 @@ def content(analysis: Analysis) -> dict[str, Any]:
             "whole": WHOLE_ORDER,
         },
         "whole": [
-            {"protocol": name, "packets": analysis.protocol_packets[name], "bytes": analysis.protocol_bytes[name]}
+            {
+                "protocol": name,
+                "packets": analysis.protocol_packets[name],
+                "bytes": analysis.protocol_bytes[name],
+            }
             for name in WHOLE_ORDER
             if analysis.protocol_packets.get(name)
         ],
@@ -118,8 +122,10 @@ def _states(analysis: Analysis, names: Sequence[str]) -> list[dict[str, Any]]:
     ]
 
 
-def _spectra(analysis: Analysis, names: Sequence[str]) -> dict[str, dict[str, list[tuple[float, float, bool]]]]:
-    """Return the lines of each device and protocol up to `HIGHEST_LINE`: (cycles a week, size, significant)."""
+def _spectra(
+    analysis: Analysis, names: Sequence[str]
+) -> dict[str, dict[str, list[tuple[float, float, bool]]]]:
+    """Return each device's and protocol's lines up to `HIGHEST_LINE`: (cycles a week, size, significant)."""
     out: dict[str, dict[str, list[tuple[float, float, bool]]]] = {}
     shown = set(names)
     for row in analysis.periodicity:
@@ -188,7 +194,12 @@ def _places(analysis: Analysis, names: Sequence[str]) -> list[dict[str, Any]]:
             continue
         point = points.setdefault(
             (row.latitude, row.longitude),
-            {"countries": set(), "registries": set(), "by_device": defaultdict(int), "names": defaultdict(int)},
+            {
+                "countries": set(),
+                "registries": set(),
+                "by_device": defaultdict(int),
+                "names": defaultdict(int),
+            },
         )
         point["countries"] |= {row.place or row.country}
         point["registries"] |= {row.registry} - {""}
@@ -240,7 +251,7 @@ def _recovery(analysis: Analysis, names: Sequence[str]) -> list[dict[str, Any]]:
 
 def _retries(analysis: Analysis, names: Sequence[str]) -> list[dict[str, Any]]:
     """Return how each device tried again what got no answer: the services it tried most."""
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "state": row.state,
             "device": row.device,

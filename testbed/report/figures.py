@@ -8,16 +8,33 @@ from __future__ import annotations
 
 from collections import defaultdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from testbed.analysis.run import parse_time
 from testbed.errors import WorldError
-from testbed.report.palette import APPLICATION_ORDER, COLOURS, RECEIVED, SENT, TRANSPORT_ORDER, WHOLE_COLOURS, WHOLE_ORDER
+from testbed.report.palette import (
+    APPLICATION_ORDER,
+    COLOURS,
+    RECEIVED,
+    SENT,
+    TRANSPORT_ORDER,
+    WHOLE_COLOURS,
+    WHOLE_ORDER,
+)
+from testbed.report.plots import (
+    STYLE,
+    Cells,
+    device_names,
+    in_bytes,
+    key_below,
+    layer_cells,
+    new_figure,
+    stack,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from testbed.analysis import Analysis
@@ -25,36 +42,8 @@ if TYPE_CHECKING:
 COLUMN_IN, PAGE_IN = 3.4, 7.0
 """Widths of a column and of a page of a two-column paper, inches."""
 DPI = 200
-MOST_DEVICES = 16
 LEAST_SPECTRUM_S = 2 * 86_400
 HIGHEST_LINE = 60.0
-WEEK_S = 604_800.0
-STYLE: dict[str, Any] = {
-    "font.size": 7,
-    "axes.titlesize": 7.5,
-    "axes.labelsize": 7,
-    "xtick.labelsize": 6.5,
-    "ytick.labelsize": 6.5,
-    "legend.fontsize": 6.5,
-    "legend.frameon": False,
-    "legend.handlelength": 1.0,
-    "legend.columnspacing": 1.0,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.linewidth": 0.6,
-    "xtick.major.width": 0.6,
-    "ytick.major.width": 0.6,
-    "axes.axisbelow": True,
-    "axes.grid": True,
-    "grid.linewidth": 0.4,
-    "grid.color": "#d9dfe6",
-    "lines.linewidth": 0.8,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "testbed",
-    "figure.constrained_layout.use": True,
-}
-Cells = dict[str, dict[str, int]]
-"""Device -> protocol -> bytes."""
 
 
 def draw_figures(analysis: Analysis, folder: str | Path) -> dict[str, str]:
@@ -65,7 +54,8 @@ def draw_figures(analysis: Analysis, folder: str | Path) -> dict[str, str]:
     import matplotlib
 
     drawn: dict[str, str] = {}
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context():
+        matplotlib.rcParams.update(STYLE)
         for name, title, draw in FIGURES:
             figure = draw(analysis)
             if figure is None:
@@ -81,105 +71,42 @@ def draw_figures(analysis: Analysis, folder: str | Path) -> dict[str, str]:
     return drawn
 
 
-def _figure(width: float, height: float) -> Figure:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height))
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _names(analysis: Analysis) -> list[str]:
-    """Return the devices that are drawn: the busiest ones, in the order of the tables."""
-    busiest = sorted(analysis.devices, key=lambda row: -row.bytes)[:MOST_DEVICES]
-    return [row.device for row in analysis.devices if row in busiest and row.packets]
-
-
-def _kilo(value: float, _: object = None) -> str:
-    for unit in ("B", "kB", "MB"):
-        if abs(value) < 1000:
-            return f"{abs(value):g} {unit}"
-        value /= 1000
-    return f"{abs(value):g} GB"
-
-
-def _stack(axes: Axes, cells: Cells, names: Sequence[str], order: Sequence[str], *, share: bool = False) -> None:
-    """Draw horizontal stacked bars, the first device at the top."""
-    left = [0.0] * len(names)
-    for protocol in order:
-        values = []
-        for name in names:
-            total = sum(cells.get(name, {}).values()) or 1
-            value = cells.get(name, {}).get(protocol, 0)
-            values.append(100.0 * value / total if share else float(value))
-        if any(values):
-            axes.barh(range(len(names)), values, left=left, height=0.72, color=COLOURS[protocol], label=protocol,
-                      edgecolor="white", linewidth=0.3)  # fmt: skip
-            left = [a + b for a, b in zip(left, values, strict=True)]
-    axes.set_yticks(range(len(names)), names)
-    axes.set_ylim(len(names) - 0.4, -0.6)
-    axes.grid(axis="y", visible=False)
-    if share:
-        axes.set_xlim(0, 100)
-        axes.set_xlabel("share of bytes (%)")
-    else:
-        axes.xaxis.set_major_formatter(_kilo)
-        axes.locator_params(axis="x", nbins=5)
-        axes.set_xlabel("bytes")
-
-
-def _key(figure: Figure, axes: Sequence[Axes], columns: int = 10) -> None:
-    """Give one legend to all axes, below them."""
-    entries: dict[str, Any] = {}
-    for one in axes:
-        for handle, label in zip(*one.get_legend_handles_labels(), strict=True):
-            entries.setdefault(label, handle)
-    labels = sorted(entries, key=lambda label: APPLICATION_ORDER.index(label) if label in APPLICATION_ORDER else 0)
-    if entries:
-        figure.legend([entries[label] for label in labels], labels, loc="outside lower center", ncols=columns)
-
-
-def _cells(analysis: Analysis, layer: str) -> Cells:
-    out: Cells = defaultdict(dict)
-    for row in analysis.protocols:
-        if row.layer == layer:
-            out[row.device][row.protocol] = out[row.device].get(row.protocol, 0) + row.bytes
-    return out
-
-
 def breakdown(analysis: Analysis) -> Figure | None:
     """Figure 2: the whole capture by protocol; each device by transport, and by application."""
-    names = _names(analysis)
+    names = device_names(analysis)
     if not names:
         return None
-    figure = _figure(PAGE_IN, 0.9 + 0.17 * max(len(names), 12))
+    figure = new_figure(PAGE_IN, 0.9 + 0.17 * max(len(names), 12))
     whole, transport, application = figure.subplots(1, 3, width_ratios=(0.9, 1, 1.15))
-    shown = sorted((p for p in WHOLE_ORDER if analysis.protocol_bytes.get(p)), key=lambda p: -analysis.protocol_bytes[p])
+    shown = sorted(
+        (p for p in WHOLE_ORDER if analysis.protocol_bytes.get(p)), key=lambda p: -analysis.protocol_bytes[p]
+    )
     total = sum(analysis.protocol_bytes.values())
     shares = [100 * analysis.protocol_bytes[p] / total for p in shown]
     whole.barh(range(len(shown)), shares, height=0.72, color=[WHOLE_COLOURS[p] for p in shown])
     for i, value in enumerate(shares):
-        whole.text(value + 1, i, f"{value:.2g} %" if value < 10 else f"{value:.0f} %", va="center", fontsize=6)
+        whole.text(
+            value + 1, i, f"{value:.2g} %" if value < 10 else f"{value:.0f} %", va="center", fontsize=6
+        )
     whole.set_yticks(range(len(shown)), shown)
     whole.set_ylim(len(shown) - 0.4, -0.6)
     whole.set_xlim(0, max(shares) * 1.25)
     whole.grid(axis="y", visible=False)
     whole.set_xlabel("share of bytes (%)")
     whole.set_title("(a) whole capture")
-    _stack(transport, _cells(analysis, "transport"), names, TRANSPORT_ORDER)
+    stack(transport, layer_cells(analysis, "transport"), names, TRANSPORT_ORDER)
     transport.set_title("(b) by device and transport")
     transport.legend(loc="lower right", ncols=2)
-    _stack(application, _cells(analysis, "application"), names, APPLICATION_ORDER, share=True)
+    stack(application, layer_cells(analysis, "application"), names, APPLICATION_ORDER, share=True)
     application.tick_params(left=False, labelleft=False)
     application.set_title("(c) by device and application")
-    _key(figure, [application])
+    key_below(figure, [application])
     return figure
 
 
 def bandwidth(analysis: Analysis) -> Figure | None:
     """Figure 3: bytes sent (up) and received (down) in each window, one panel per device."""
-    names = _names(analysis)
+    names = device_names(analysis)
     if not names or not analysis.bandwidth:
         return None
     import numpy as np
@@ -194,17 +121,27 @@ def bandwidth(analysis: Analysis) -> Figure | None:
             values[row.device][:, slot] = row.sent_bytes, row.received_bytes
     unit, word = (86_400.0, "days") if count * step > 2 * 86_400 else (3600.0, "hours")
     edges = np.arange(count + 1) * step / unit
-    figure = _figure(PAGE_IN, 0.35 + 0.95 * -(-len(names) // 2))
+    figure = new_figure(PAGE_IN, 0.35 + 0.95 * -(-len(names) // 2))
     panels = figure.subplots(-(-len(names) // 2), 2, sharex=True, squeeze=False)
     for name, axes in zip(names, panels.flat, strict=False):
         # The edges are drawn too: a single window of a week is narrower than a dot of the printer.
-        axes.stairs(values[name][0], edges, fill=True, facecolor=SENT, edgecolor=SENT, linewidth=0.4, label="sent")
-        axes.stairs(-values[name][1], edges, fill=True, facecolor=RECEIVED, edgecolor=RECEIVED, linewidth=0.4, label="received")
+        axes.stairs(
+            values[name][0], edges, fill=True, facecolor=SENT, edgecolor=SENT, linewidth=0.4, label="sent"
+        )
+        axes.stairs(
+            -values[name][1],
+            edges,
+            fill=True,
+            facecolor=RECEIVED,
+            edgecolor=RECEIVED,
+            linewidth=0.4,
+            label="received",
+        )
         sent, received = values[name].max(axis=1).tolist()
         margin = 0.06 * max(sent, received, 1.0)
         axes.set_ylim(-received - margin, sent + margin)
         axes.axhline(0, color="#566272", linewidth=0.5)
-        axes.yaxis.set_major_formatter(_kilo)
+        axes.yaxis.set_major_formatter(in_bytes)
         axes.locator_params(axis="y", nbins=4)
         axes.set_xlim(0, edges[-1])
         axes.set_title(name, loc="left", pad=2)
@@ -213,7 +150,7 @@ def bandwidth(analysis: Analysis) -> Figure | None:
     for axes in panels[-1]:
         axes.set_xlabel(f"{word} since {analysis.begin[:16].replace('T', ' ')} UTC")
     figure.supylabel(f"bytes in {step / 60:g} min", fontsize=7)
-    _key(figure, [panels[0][0]])
+    key_below(figure, [panels[0][0]])
     return figure
 
 
@@ -225,19 +162,27 @@ def spectra(analysis: Analysis) -> Figure | None:
     for row in analysis.periodicity:
         if row.cycles_per_week <= HIGHEST_LINE and row.protocol in APPLICATION_ORDER:
             lines[row.device][row.protocol].append((row.cycles_per_week, row.magnitude, row.significant))
-    names = [name for name in _names(analysis) if name in lines]
+    names = [name for name in device_names(analysis) if name in lines]
     if not names:
         return None
-    figure = _figure(PAGE_IN, 0.45 + 1.15 * -(-len(names) // 2))
+    figure = new_figure(PAGE_IN, 0.45 + 1.15 * -(-len(names) // 2))
     panels = figure.subplots(-(-len(names) // 2), 2, sharex=True, sharey=True, squeeze=False)
     for name, axes in zip(names, panels.flat, strict=False):
         for protocol in APPLICATION_ORDER:
             if protocol not in lines[name]:
                 continue
             points = lines[name][protocol]
-            axes.plot([p[0] for p in points], [p[1] for p in points], color=COLOURS[protocol], label=protocol, linewidth=0.7)
+            axes.plot(
+                [p[0] for p in points],
+                [p[1] for p in points],
+                color=COLOURS[protocol],
+                label=protocol,
+                linewidth=0.7,
+            )
             peaks = [p for p in points if p[2]]
-            axes.plot([p[0] for p in peaks], [p[1] for p in peaks], ".", color=COLOURS[protocol], markersize=3.5)
+            axes.plot(
+                [p[0] for p in peaks], [p[1] for p in peaks], ".", color=COLOURS[protocol], markersize=3.5
+            )
         axes.set_title(name, loc="left", pad=2)
         axes.set_xlim(0, HIGHEST_LINE)
         axes.set_ylim(0, 1.05)
@@ -247,7 +192,7 @@ def spectra(analysis: Analysis) -> Figure | None:
     for axes in panels[-1]:
         axes.set_xlabel("cycles per week")
     figure.supylabel("normalised magnitude", fontsize=7)
-    _key(figure, list(panels.flat))
+    key_below(figure, list(panels.flat))
     return figure
 
 
@@ -262,17 +207,35 @@ def places(analysis: Analysis) -> Figure | None:
     for row in analysis.places:
         if row.protocol in APPLICATION_ORDER and row.protocol != "NTP":
             cells[row.device, row.protocol][row.country] = row.active_windows_pct
-    order = _names(analysis)
-    rows = sorted((key for key in cells if key[0] in order), key=lambda key: (order.index(key[0]), APPLICATION_ORDER.index(key[1])))
+    order = device_names(analysis)
+    rows = sorted(
+        (key for key in cells if key[0] in order),
+        key=lambda key: (order.index(key[0]), APPLICATION_ORDER.index(key[1])),
+    )
     countries = sorted({country for key in rows for country in cells[key]})
     if not rows:
         return None
-    figure = _figure(max(COLUMN_IN, 1.9 + 0.24 * len(countries)), 0.9 + 0.15 * len(rows))
+    figure = new_figure(max(COLUMN_IN, 1.9 + 0.24 * len(countries)), 0.9 + 0.15 * len(rows))
     axes = figure.subplots()
     shade = LinearSegmentedColormap.from_list("activity", ["#e3eef7", "#56a0d3", "#08306b"])
-    points = [(x, y, cells[key][c]) for y, key in enumerate(rows) for x, c in enumerate(countries) if c in cells[key]]
-    image = axes.scatter([p[0] for p in points], [p[1] for p in points], c=[p[2] for p in points], s=62, marker="s",
-                         cmap=shade, vmin=0, vmax=100, linewidths=0.3, edgecolors="#8fa3b5")  # fmt: skip
+    points = [
+        (x, y, cells[key][c])
+        for y, key in enumerate(rows)
+        for x, c in enumerate(countries)
+        if c in cells[key]
+    ]
+    image = axes.scatter(
+        [p[0] for p in points],
+        [p[1] for p in points],
+        c=[p[2] for p in points],
+        s=62,
+        marker="s",
+        cmap=shade,
+        vmin=0,
+        vmax=100,
+        linewidths=0.3,
+        edgecolors="#8fa3b5",
+    )
     axes.set_xticks(range(len(countries)), countries, rotation=90)
     axes.set_yticks(range(len(rows)), [f"{device}  {protocol}" for device, protocol in rows])
     axes.set_ylim(len(rows) - 0.4, -0.6)
@@ -291,19 +254,30 @@ def clocks(analysis: Analysis) -> Figure | None:
     for row in analysis.services:
         if row.protocol == "NTP" and row.latitude is not None and row.longitude is not None:
             per[row.device][row.latitude, row.longitude] += row.packets
-    names = [name for name in _names(analysis) if name in per]
+    names = [name for name in device_names(analysis) if name in per]
     if not names:
         return None
     columns = min(2, len(names))
     rows = -(-len(names) // columns)
-    figure = _figure(PAGE_IN if columns > 1 else COLUMN_IN * 1.4, 0.3 + rows * (PAGE_IN / 2 * HEIGHT / WIDTH + 0.2))
+    figure = new_figure(
+        PAGE_IN if columns > 1 else COLUMN_IN * 1.4, 0.3 + rows * (PAGE_IN / 2 * HEIGHT / WIDTH + 0.2)
+    )
     panels = figure.subplots(rows, columns, squeeze=False)
     for name, axes in zip(names, panels.flat, strict=False):
-        axes.add_collection(PolyCollection([list(ring) for ring in coasts()], facecolors="#dfe5ea", edgecolors="none"))
+        axes.add_collection(
+            PolyCollection([list(ring) for ring in coasts()], facecolors="#dfe5ea", edgecolors="none")
+        )
         greatest = max(per[name].values())
         spots = [(project(*place), packets) for place, packets in per[name].items()]
-        axes.scatter([p[0][0] for p in spots], [p[0][1] for p in spots], s=[6 + 70 * p[1] / greatest for p in spots],
-                     color=COLOURS["NTP"], alpha=0.65, linewidths=0.4, edgecolors="white")  # fmt: skip
+        axes.scatter(
+            [p[0][0] for p in spots],
+            [p[0][1] for p in spots],
+            s=[6 + 70 * p[1] / greatest for p in spots],
+            color=COLOURS["NTP"],
+            alpha=0.65,
+            linewidths=0.4,
+            edgecolors="white",
+        )
         axes.set_xlim(0, WIDTH)
         axes.set_ylim(HEIGHT, 0)
         axes.set_aspect("equal")
@@ -320,23 +294,26 @@ def _states(analysis: Analysis, numbers: Sequence[int]) -> Figure | None:
     spans = [(number, states) for number, states in spans if states]
     if not spans:
         return None
-    names = _names(analysis)
-    figure = _figure(PAGE_IN, 0.45 + len(spans) * (0.55 + 0.15 * len(names)))
+    names = device_names(analysis)
+    figure = new_figure(PAGE_IN, 0.45 + len(spans) * (0.55 + 0.15 * len(names)))
     panels = figure.subplots(len(spans), 2, squeeze=False)
     letter = iter("abcdefgh")
     for (number, states), (left, right) in zip(spans, panels, strict=True):
         wanted = {state.name: state.device for state in states}
-        for axes, layer, order in ((left, "transport", TRANSPORT_ORDER), (right, "application", APPLICATION_ORDER)):
+        for axes, layer, order in (
+            (left, "transport", TRANSPORT_ORDER),
+            (right, "application", APPLICATION_ORDER),
+        ):
             cells: Cells = defaultdict(dict)
             for row in analysis.states:
                 if row.state in wanted and row.layer == layer and wanted[row.state] in (None, row.device):
                     cells[row.device][row.protocol] = cells[row.device].get(row.protocol, 0) + row.bytes
-            _stack(axes, cells, names, order)
+            stack(axes, cells, names, order)
             what = states[0].name if len(states) == 1 else "first five minutes of each device"
             axes.set_title(f"({next(letter)}) #{number} {what}: {layer}")
         right.tick_params(left=False, labelleft=False)
         left.legend(loc="lower right", ncols=2)
-    _key(figure, [row[1] for row in panels])
+    key_below(figure, [row[1] for row in panels])
     return figure
 
 

@@ -12,6 +12,7 @@ from testbed.report.atlas import HEIGHT, WIDTH, outline
 from testbed.report.content import MOST_ROWS, content
 from testbed.report.palette import COLOURS, RECEIVED, SENT, WHOLE_COLOURS
 from testbed.report.summary import every, facts, glance, sentences, size
+from testbed.validation.text import number, threshold
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,7 +38,9 @@ def write_report(
     """
     path = Path(folder) / NAME
     try:
-        path.write_text(render(analysis, title=title, validation=validation, figures=figures), encoding="utf-8")
+        path.write_text(
+            render(analysis, title=title, validation=validation, figures=figures), encoding="utf-8"
+        )
     except OSError as error:
         raise WorldError(f"{path}: cannot be written: {error.strerror}") from error
     return path
@@ -59,16 +62,19 @@ def render(
     )
     world.filters.update(size=size, every=every, number=lambda value: f"{value:,}")
     data = content(analysis)
-    from testbed.validation.text import number, threshold
-
+    captures = [Path(name).name for name in analysis.captures]
     return world.from_string((shipped / "report.html.j2").read_text(encoding="utf-8")).render(
-        title=title or ", ".join(Path(name).name for name in analysis.captures),
+        title=title
+        or ", ".join(captures[:3]) + (f" and {len(captures) - 3} more" if len(captures) > 3 else ""),
+        captures=captures,
         analysis=analysis,
         facts=facts(analysis),
         sentences=sentences(analysis),
         glance=glance(analysis, data["devices"]),
         data=data,
-        json=_embedded(data | {"colours": COLOURS, "whole_colours": WHOLE_COLOURS, "sent": SENT, "received": RECEIVED}),
+        json=_embedded(
+            data | {"colours": COLOURS, "whole_colours": WHOLE_COLOURS, "sent": SENT, "received": RECEIVED}
+        ),
         matrix=_matrix(analysis, data["devices"]),
         outline=outline(),
         width=WIDTH,
@@ -100,7 +106,13 @@ def _matrix(analysis: Analysis, names: list[str]) -> dict[str, Any]:
     for row in rows:
         kept, lost, answered = (set(text.split(";")) for text in (row.continued, row.disrupted, row.answered))
         cells = [
-            "answered" if name in kept & answered else "tried" if name in kept else "lost" if name in lost else ""
+            "answered"
+            if name in kept & answered
+            else "tried"
+            if name in kept
+            else "lost"
+            if name in lost
+            else ""
             for name in columns
         ]
         grid.append((row.device, row.functionality, cells))

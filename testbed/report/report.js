@@ -167,10 +167,10 @@
         chart.append(svg("path", { class: "axis", d: `M${left},${zero - value * unit}H${wide - 6}` }));
         chart.append(svg("text", { class: "tick", x: left - 6, y: zero - value * unit + 4, "text-anchor": "end" }, text));
       }
-      const ticks = device ? 8 : 4;
-      for (let i = 0; i <= ticks; i++) {
-        const at = begin + ((end - begin) * i) / ticks;
-        const anchor = i === 0 ? "start" : i === ticks ? "end" : "middle";
+      const length = (end - begin) / (device ? 8 : 4);
+      const every_s = [900, 1800, 3600, 7200, 14400, 21600, 43200, 86400, 172800, 604800, 1209600, 2592000, 7776000, 31536000].find((each) => each >= length) || length;
+      for (let at = Math.ceil(begin / every_s) * every_s; at <= end; at += every_s) {
+        const anchor = x(at) < left + 20 ? "start" : x(at) > wide - 30 ? "end" : "middle";
         chart.append(svg("text", { class: "tick", x: x(at), y: high - 5, "text-anchor": anchor }, days ? clock(at, true).slice(0, 5) : clock(at, false)));
       }
       const area = (values, sign) => `M${x(begin)},${zero}` + values.map((value, i) =>
@@ -197,26 +197,40 @@
   function drawPeriods() {
     const rows = data.periods.filter((row) => !device || row.device === device);
     const names = shown(data.devices).filter((name) => rows.some((row) => row.device === name));
-    const wide = 1140, left = 140, right = 20, line = 26, high = names.length * line + 30;
+    const wide = 1140, left = 140, right = 20, lane = 13;
+    const top = Math.log10(Math.max(7200, ...rows.map((row) => row.period_s * 1.3)));
+    const x = (seconds) => left + ((wide - left - right) * Math.log10(Math.max(1, seconds))) / top;
+    // Periods that lie close together are put below each other.
+    const lanes = names.map((name) => {
+      const ends = [];
+      const dots = rows.filter((row) => row.device === name).sort((a, b) => a.period_s - b.period_s).map((row) => {
+        let free = ends.findIndex((end) => end < x(row.period_s));
+        if (free < 0) free = ends.push(0) - 1;
+        ends[free] = x(row.period_s) + 12;
+        return { row, free };
+      });
+      return { name, dots, count: ends.length };
+    });
+    const high = lanes.reduce((sum, { count }) => sum + count * lane + 12, 30);
     const chart = svg("svg", { viewBox: `0 0 ${wide} ${high}`, role: "img", "aria-label": "Periods of the schedules of each device" });
-    const low = Math.log10(1), top = Math.log10(Math.max(7200, ...rows.map((row) => row.period_s * 1.3)));
-    const x = (seconds) => left + ((wide - left - right) * (Math.log10(Math.max(1, seconds)) - low)) / (top - low);
     for (const [seconds, text] of [[1, "1 s"], [10, "10 s"], [60, "1 min"], [600, "10 min"], [3600, "1 h"], [21600, "6 h"], [86400, "1 d"], [604800, "1 week"]]) {
       if (Math.log10(seconds) > top) continue;
       chart.append(svg("path", { class: "axis", d: `M${x(seconds)},0V${high - 22}` }));
       chart.append(svg("text", { class: "tick", x: x(seconds), y: high - 7, "text-anchor": "middle" }, text));
     }
-    names.forEach((name, index) => {
-      const y = index * line + line / 2;
-      chart.append(svg("path", { class: "axis", d: `M${left},${y}H${wide - right}` }));
-      chart.append(svg("text", { x: left - 10, y: y + 4, "text-anchor": "end" }, name));
-      for (const row of rows.filter((item) => item.device === name)) {
+    let y = 4;
+    for (const { name, dots, count } of lanes) {
+      const tall = count * lane + 12;
+      chart.append(svg("path", { class: "axis", d: `M${left},${y + tall - 4}H${wide - right}` }));
+      chart.append(svg("text", { x: left - 10, y: y + tall / 2, "text-anchor": "end" }, name));
+      for (const { row, free } of dots) {
         const colour = data.whole_colours[row.protocol];
         const brief = row.coverage_pct < 50;
-        const dot = svg("circle", { class: "dot", cx: x(row.period_s), cy: y, r: 6, fill: brief ? "var(--paper)" : colour, stroke: brief ? colour : "var(--paper)", "stroke-width": brief ? 2.5 : 1 });
+        const dot = svg("circle", { class: "dot", cx: x(row.period_s), cy: y + 8 + free * lane, r: 5, fill: brief ? "var(--paper)" : colour, stroke: brief ? colour : "var(--paper)", "stroke-width": brief ? 2.5 : 1 });
         chart.append(focusable(dot, `${name} · ${row.protocol} every ${every(row.period_s)}\n${row.period_s} s ± ${row.error_s} s, ${row.cycles.toLocaleString("en")} cycles${row.flow ? `\n${row.flow}` : ""}`));
       }
-    });
+      y += tall;
+    }
     const used = data.order.whole.filter((name) => rows.some((row) => row.protocol === name));
     byId("periods").replaceChildren(...(rows.length ? [chart, legend(used.map((name) => [name, data.whole_colours[name]]))] : ["No schedule was found."]));
     byId("period-table").replaceChildren(table(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -80,8 +79,8 @@ def sentences(analysis: Analysis) -> list[str]:
     plainest = max(active, key=lambda row: row.plaintext_pct)
     if plainest.plaintext_pct >= 1:
         out.append(
-            f"{plainest.device} is the most readable: {plainest.plaintext_pct:.0f} % of its bytes are application "
-            f"data in the clear, {plainest.encrypted_pct:.0f} % are encrypted."
+            f"{plainest.device} is the most readable: {plainest.plaintext_pct:.0f} % of its bytes are "
+            f"application data in the clear, {plainest.encrypted_pct:.0f} % are encrypted."
         )
     kept = [row for row in analysis.periods if row.protocol not in _HOUSEKEEPING]
     if kept:
@@ -100,12 +99,16 @@ def _broken(analysis: Analysis) -> list[str]:
     state = analysis.dependencies[0].states
     lost: dict[str, int] = defaultdict(int)
     for row in analysis.dependencies:
-        for name in filter(None, row.disrupted.split(";")):
+        for name in _listed(row.disrupted):
             lost[name] += 1
     out = []
     if lost:
-        listed = ", ".join(f"{name} on {count}" for name, count in sorted(lost.items(), key=lambda item: -item[1]))
-        out.append(f"Without the Internet (state {state}) stopped: {listed} of {len(analysis.dependencies)} devices.")
+        listed = ", ".join(
+            f"{name} on {count}" for name, count in sorted(lost.items(), key=lambda item: -item[1])
+        )
+        out.append(
+            f"Without the Internet (state {state}) stopped: {listed} of {len(analysis.dependencies)} devices."
+        )
     deaf = [row.device for row in analysis.dependencies if not row.continued]
     if deaf:
         out.append(f"Fell silent altogether: {', '.join(deaf)}.")
@@ -131,10 +134,13 @@ def glance(analysis: Analysis, names: Sequence[str]) -> list[dict[str, Any]]:
             continue
         top = sorted(services[device.device].items(), key=lambda item: -item[1][0])
         fate = lost.get(device.device)
+        kept, answered = (_listed(fate.continued), _listed(fate.answered)) if fate else ([], [])
         out.append(
             {
                 "device": device.device,
-                "what": " · ".join(filter(None, (_GROUPS.get(device.class_, ""), device.link, device.vendor))),
+                "what": " · ".join(
+                    filter(None, (_GROUPS.get(device.class_, ""), device.link, device.vendor))
+                ),
                 "rate": f"{device.mean_bytes_per_s:.3g} B/s",
                 "bytes": size(device.bytes),
                 "encrypted": device.encrypted_pct,
@@ -142,8 +148,9 @@ def glance(analysis: Analysis, names: Sequence[str]) -> list[dict[str, Any]]:
                 "top": [(name, ", ".join(sorted(places)[:3])) for name, (_, places) in top[:TOP_SERVICES]],
                 "more": max(0, len(top) - TOP_SERVICES),
                 "periods": _often(periods[device.device]),
-                "continued": fate.continued.split(";") if fate and fate.continued else [],
-                "disrupted": fate.disrupted.split(";") if fate and fate.disrupted else [],
+                "works": [name for name in kept if name in answered],
+                "tried": [name for name in kept if name not in answered],
+                "disrupted": _listed(fate.disrupted) if fate else [],
                 "known": fate is not None,
                 "recovered": back.get(device.device, []),
             }
@@ -158,21 +165,34 @@ def _back(analysis: Analysis) -> dict[str, list[tuple[str, str]]]:
         if row.recovered_after_s is not None and row.protocol in CONNECTED:
             known = soonest[row.device].get(row.state, row.recovered_after_s)
             soonest[row.device][row.state] = min(known, row.recovered_after_s)
-    states = [name for name in dict.fromkeys(row.state for row in analysis.state_services) if any(name in known for known in soonest.values())]
+    states = [
+        name
+        for name in dict.fromkeys(row.state for row in analysis.state_services)
+        if any(name in known for known in soonest.values())
+    ]
     return {
         row.device: [
-            (state, f"back after {every(soonest[row.device][state])}" if state in soonest[row.device] else "no connection")
+            (
+                state,
+                f"back after {every(soonest[row.device][state])}"
+                if state in soonest[row.device]
+                else "no connection",
+            )
             for state in states
         ]
         for row in analysis.dependencies
     }
 
 
+def _listed(text: str) -> list[str]:
+    return [name for name in text.split(";") if name]
+
+
 _GROUPS = {"H": "hub", "S": "sensor", "phone": "phone"}
 
 
 def _often(periods: list[PeriodRow]) -> list[str]:
-    """Return the schedules that say most of a device: one for each protocol, those that last before others."""
+    """Return the schedules that say most of a device: one for each protocol, lasting ones first."""
     best: dict[str, PeriodRow] = {}
     for period in sorted(periods, key=lambda row: (row.coverage_pct < LASTING_PCT, -row.cycles)):
         best.setdefault(period.protocol, period)

@@ -27,7 +27,9 @@ Cells = dict[tuple[str, str, str, str], tuple[int, int]]
 def confusion(what: str, truth: Column, answer: Column) -> Confusion:
     """Count which answers the frames of each true name got."""
     width = len(answer.names)
-    pairs = np.bincount(truth.codes.astype(np.int64) * width + answer.codes, minlength=len(truth.names) * width)
+    pairs = np.bincount(
+        truth.codes.astype(np.int64) * width + answer.codes, minlength=len(truth.names) * width
+    )
     return tally(what, truth.names, answer.names, pairs.reshape(len(truth.names), width).astype(np.int64))
 
 
@@ -35,7 +37,14 @@ def accuracy(confusion: Confusion) -> Check:
     """Return the share of frames whose answer is right."""
     value = 100.0 * confusion.right / confusion.total if confusion.total else None
     wrong = confusion.total - confusion.right
-    return Check(f"{confusion.what} of frames", value, RIGHT_PCT, "least", "%", f"{wrong:,} of {confusion.total:,} wrong")
+    return Check(
+        f"{confusion.what} of frames",
+        value,
+        RIGHT_PCT,
+        "least",
+        "%",
+        f"{wrong:,} of {confusion.total:,} wrong",
+    )
 
 
 def totals(truth: Truth, analysis: Analysis) -> tuple[list[Check], list[Difference]]:
@@ -58,7 +67,12 @@ def totals(truth: Truth, analysis: Analysis) -> tuple[list[Check], list[Differen
     for cell in off:
         wrong.append(_difference(" ".join(cell), expected.get(cell, (0, 0)), answered.get(cell, (0, 0))))
     states = Check(
-        "totals by state, device, protocol and direction that are off", float(len(off)), 0, "most", "", f"of {len(cells)}"
+        "totals by state, device, protocol and direction that are off",
+        float(len(off)),
+        0,
+        "most",
+        "",
+        f"of {len(cells)}",
     )
     return [whole, states], wrong
 
@@ -85,7 +99,9 @@ def _true_cells(truth: Truth) -> Cells:
     for direction, mac in (("sent", wire.src), ("received", wire.dst)):
         who = np.where(labels.direction.mask(direction), owner, _look_up(mac, macs))
         chosen = who >= 0
-        key = (labels.state.codes.astype(np.int64) * (len(names) + 1) + who) * len(labels.protocol.names) + labels.protocol.codes
+        key = (labels.state.codes.astype(np.int64) * (len(names) + 1) + who) * len(
+            labels.protocol.names
+        ) + labels.protocol.codes
         used, inverse = np.unique(key[chosen], return_inverse=True)
         packets = np.bincount(inverse, minlength=len(used)).tolist()
         octets = np.bincount(inverse, wire.length[chosen], len(used)).astype(np.int64).tolist()

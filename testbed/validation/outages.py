@@ -37,7 +37,9 @@ class Outage(NamedTuple):
 def true_outages(scenario: Scenario, topology: Topology, begin_ns: int, end_ns: int) -> list[Outage]:
     """Return the outages that the scenario makes within the capture, in order."""
     start = round(scenario.begin.timestamp()) * 10**9
-    off = _spans([(event.at, event.state == "off") for event in scenario.events if event.action == "internet"])
+    off = _spans(
+        [(event.at, event.state == "off") for event in scenario.events if event.action == "internet"]
+    )
     dark = _spans([(event.at, event.state == "off") for event in scenario.events if event.action == "router"])
     dark = [(begin, end + topology.router.boot) for begin, end in dark]
     out = [Outage(NETWORK_OFF, start + round(a * 1e9), start + round(min(b, 1e10) * 1e9)) for a, b in dark]
@@ -67,7 +69,9 @@ def _spans(switches: Sequence[tuple[float, bool]]) -> list[tuple[float, float]]:
     return spans
 
 
-def check_boundaries(outages: Sequence[Outage], found: Sequence[FoundStateRow]) -> tuple[list[Check], list[Difference]]:
+def check_boundaries(
+    outages: Sequence[Outage], found: Sequence[FoundStateRow]
+) -> tuple[list[Check], list[Difference]]:
     """Compare what the capture alone shows with the true outages: each found once, at its time."""
     told = [
         Outage(row.kind, parse_time(row.begin), parse_time(row.end)) for row in found if row.kind != "online"
@@ -140,7 +144,9 @@ def _without(state: dict[str, str], outages: Sequence[Outage]) -> bool:
 
 
 def _answer(row: DependencyRow) -> Dependency:
-    return frozenset(filter(None, row.continued.split(";"))), frozenset(filter(None, row.disrupted.split(";")))
+    return frozenset(filter(None, row.continued.split(";"))), frozenset(
+        filter(None, row.disrupted.split(";"))
+    )
 
 
 def _dependencies(truth: Truth, begin_ns: int, end_ns: int) -> dict[str, Dependency]:
@@ -165,5 +171,7 @@ def _protocols(truth: Truth, chosen: np.ndarray[tuple[int, ...], np.dtype[np.boo
 def _told(dependency: Dependency | None) -> str:
     if dependency is None:
         return "no row"
-    continued, disrupted = (";".join(name for name in APPLICATIONS if name in part) or "-" for part in dependency)
+    continued, disrupted = (
+        ";".join(name for name in APPLICATIONS if name in part) or "-" for part in dependency
+    )
     return f"continued {continued}, disrupted {disrupted}"

@@ -5,14 +5,24 @@ its device and protocol, within 1 %. Periods whose steps vary by more than that 
 not demanded. A period that was found but not planted may still be true: retries and timeouts make
 rhythms that no single parameter names. It is, if the events that the labels give to one habit (or to
 one service of it) repeat with that period at least five times on end, all of them; otherwise it is
-false. ARP follows the device's other traffic, so a period of that is true of it too. A period that the labels of no habit repeat, such as the mean of two habits' waits, is false.
+false. ARP follows the device's other traffic, so a strict period of that is true of it too. A period
+that the labels of no habit repeat, such as the mean of two habits' waits, is false.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from testbed.validation.planted import FEWEST_CYCLES, SAME, TOGETHER_S, Planted, Played, cycles, repeats, plant
+from testbed.validation.planted import (
+    FEWEST_CYCLES,
+    SAME,
+    TOGETHER_S,
+    Planted,
+    Played,
+    cycles,
+    plant,
+    repeats,
+)
 from testbed.validation.result import Check
 
 if TYPE_CHECKING:
@@ -33,16 +43,36 @@ def check_periods(truth: Truth, found: Sequence[PeriodRow]) -> tuple[list[Check]
     planted = [(item, count) for item in everything if (count := _played(item, played)) >= FEWEST_CYCLES]
     rows = [_planted_row(item, count, found) for item, count in planted]
     for row in found:
-        near = [item for item in everything if item.device == row.device and item.matches(row.period_s, row.cycles)]
+        near = [
+            item
+            for item in everything
+            if item.device == row.device and item.matches(row.period_s, row.cycles)
+        ]
         if not any(item.protocol == row.protocol for item in near):
             follows = row.protocol == "ARP" and any(item.strict for item in near)
             rows.append(_found_row(row, played, follows))
     fates = [row["fate"] for row in rows]
-    due = [row for row, (item, _) in zip(rows, planted, strict=False) if item.strict and row["fate"] != HIDDEN]
+    due = [
+        row for row, (item, _) in zip(rows, planted, strict=False) if item.strict and row["fate"] != HIDDEN
+    ]
     hit = sum(row["fate"] == FOUND for row in due)
     checks = [
-        Check("planted periods found", 100.0 * hit / len(due) if due else None, 100, "least", "%", f"{hit} of {len(due)}"),
-        Check("false periods", float(fates.count(FALSE)) if found or due else None, 0, "most", "", f"of {len(found)}"),
+        Check(
+            "planted periods found",
+            100.0 * hit / len(due) if due else None,
+            100,
+            "least",
+            "%",
+            f"{hit} of {len(due)}",
+        ),
+        Check(
+            "false periods",
+            float(fates.count(FALSE)) if found or due else None,
+            0,
+            "most",
+            "",
+            f"of {len(found)}",
+        ),
     ]
     return checks, rows
 
@@ -79,9 +109,7 @@ def _planted_row(item: Planted, count: int, found: Sequence[PeriodRow]) -> dict[
 
 
 def _found_row(row: PeriodRow, played: Played, follows: bool) -> dict[str, Any]:
-    steps = max(
-        (repeats(times, row.period_s) for times in played.times(row.device, row.protocol)), default=0
-    )
+    steps = max((repeats(times, row.period_s) for times in played.times(row.device, row.protocol)), default=0)
     return {
         "fate": EMERGED if follows or steps >= FEWEST_CYCLES else FALSE,
         "device": row.device,

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 F1_LEAST = 0.99
 """The stated goal, for names and for places."""
+Entry = tuple[str, ...]
+"""(device, protocol, name, address), or (device, protocol, country)."""
 _MULTICAST = 0xE0000000
 _CONNECTIONLESS = ("DNS", "NTP")
 
@@ -32,17 +34,17 @@ def check_services(truth: Truth, analysis: Analysis) -> tuple[list[Check], list[
     """
     used = list(_used(truth))
     devices = {str(entry["name"]) for entry in truth.run["devices"]}
-    named = {(device, protocol, name, address) for device, protocol, name, address, _ in used}
+    named: set[Entry] = {(device, protocol, name, address) for device, protocol, name, address, _ in used}
     older = named - _shown(truth, named)
-    answered = {
+    answered: set[Entry] = {
         (row.device, row.protocol, row.name, row.address)
         for row in analysis.services
         if row.device in devices and row.protocol in APPLICATIONS and row.packets
     }
     answered -= older | {(device, protocol, "", address) for device, protocol, _, address in older}
     where = _countries(truth)
-    stood = {(d, p, where[a]) for d, p, _, a, remote in used if remote and a in where}
-    places = {
+    stood: set[Entry] = {(d, p, where[a]) for d, p, _, a, remote in used if remote and a in where}
+    places: set[Entry] = {
         (row.device, row.protocol, row.country)
         for row in analysis.services
         if row.device in devices and row.protocol in APPLICATIONS and row.country
@@ -52,7 +54,7 @@ def check_services(truth: Truth, analysis: Analysis) -> tuple[list[Check], list[
     return checks, [*_differences("service", named - older, answered), *_differences("place", stood, places)]
 
 
-def _shown(truth: Truth, named: set[tuple[str, ...]]) -> set[tuple[str, ...]]:
+def _shown(truth: Truth, named: set[Entry]) -> set[Entry]:
     """Return the entries whose names the capture shows for certain.
 
     Without connections (DNS, NTP) it always does: a lookup or its answer stands before each use. With
@@ -65,12 +67,12 @@ def _shown(truth: Truth, named: set[tuple[str, ...]]) -> set[tuple[str, ...]]:
     return {entry for entry in named if entry[1] in _CONNECTIONLESS or (entry[2], entry[3]) in begun}
 
 
-def _check(what: str, truth: set[tuple[str, ...]], answer: set[tuple[str, ...]], note: str = "") -> Check:
+def _check(what: str, truth: set[Entry], answer: set[Entry], note: str = "") -> Check:
     detail = f"{len(truth & answer)} right, {len(truth - answer)} missed, {len(answer - truth)} false{note}"
     return Check(f"{what}, F1", f1(set(truth), set(answer)), F1_LEAST, "least", "", detail)
 
 
-def _differences(what: str, truth: set[tuple[str, ...]], answer: set[tuple[str, ...]]) -> Iterator[Difference]:
+def _differences(what: str, truth: set[Entry], answer: set[Entry]) -> Iterator[Difference]:
     for item in sorted(truth - answer):
         yield Difference(what, " ".join(item), "")
     for item in sorted(answer - truth):
@@ -86,7 +88,11 @@ def _used(truth: Truth) -> Iterator[tuple[str, str, str, str, bool]]:
     first, last = int(lan.network_address), int(lan.broadcast_address)
     inside = ((far >= first) & (far <= last)) | (far >= _MULTICAST) | (far == 0)
     asked = labels.protocol.mask("DNS")
-    chosen = labels.protocol.mask(*APPLICATIONS) & (~inside | asked) & ~labels.device.mask(truth.run["router"]["name"])
+    chosen = (
+        labels.protocol.mask(*APPLICATIONS)
+        & (~inside | asked)
+        & ~labels.device.mask(truth.run["router"]["name"])
+    )
     columns = np.stack(
         [labels.device.codes, labels.protocol.codes, labels.service.codes, far, ~inside], axis=1
     )[chosen]
@@ -102,4 +108,6 @@ def _used(truth: Truth) -> Iterator[tuple[str, str, str, str, bool]]:
 
 def _countries(truth: Truth) -> dict[str, str]:
     """Return where the addresses of the fake Internet are registered (ISO 3166, `US-XX`)."""
-    return {str(entry["address"]): str(entry["registry"]) for entry in truth.run["services"] if entry["registry"]}
+    return {
+        str(entry["address"]): str(entry["registry"]) for entry in truth.run["services"] if entry["registry"]
+    }

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 DAY_S = 86_400.0
 FEWEST_CYCLES = 5
 SAME = 0.01
-"""A period is found if it is right within this share; and one whose steps vary by more is no strict period."""
+"""A period is found if it is right within this share; one whose steps vary by more is no strict period."""
 TOGETHER_S = 1.0
 """Exchanges of one habit that begin this close are one event to whoever sees the capture."""
 MOST_IN_ROUND = 64
@@ -65,13 +65,13 @@ class Planted:
     spread_s: float = 0.0
     """Each event is put off by up to this, from a fixed beat."""
     within_s: float | None = None
-    """A faster period of the same habit, in step with this one, which hides it: its events are among that one's."""
+    """A faster period of the same habit, in step with this one: its events are among that one's."""
     turns: bool = False
     """Only each of several names or servers that take turns has this period."""
 
     @property
     def strict(self) -> bool:
-        """Whether it must be found: its steps are equal within `SAME`, and it is not one of several in turn."""
+        """Whether it must be found: its steps are equal within `SAME`, and nothing takes turns in it."""
         return not self.turns and self.drift <= SAME and self.spread_s <= SAME * self.period_s
 
     def matches(self, period_s: float, cycles: int) -> bool:
@@ -103,7 +103,12 @@ def _of_habit(habit: Habit, device: str, model: DeviceModel, net: Topology) -> I
 
     if isinstance(habit, DhcpLease):
         if not habit.sleeps:
-            yield period("DHCP", habit.renew_at * net.router.dhcp.lease, "renew_at × lease", drift=habit.renew_jitter)
+            yield period(
+                "DHCP",
+                habit.renew_at * net.router.dhcp.lease,
+                "renew_at of the lease",
+                drift=habit.renew_jitter,
+            )
         if habit.also_every is not None:
             t1 = habit.renew_at * net.router.dhcp.lease
             in_step = t1 if (habit.also_every / t1).is_integer() and not habit.renew_jitter else None
@@ -116,7 +121,13 @@ def _of_habit(habit: Habit, device: str, model: DeviceModel, net: Topology) -> I
             for protocol in ("NTP", "DNS"):
                 yield period(protocol, habit.every, "every", drift=habit.jitter)
                 if turns > 1:
-                    yield period(protocol, habit.every * len(habit.servers), "every × servers", drift=habit.jitter, turns=True)
+                    yield period(
+                        protocol,
+                        habit.every * len(habit.servers),
+                        "every, times the servers",
+                        drift=habit.jitter,
+                        turns=True,
+                    )
         if habit.at:
             for protocol in ("NTP", "DNS"):
                 yield period(protocol, DAY_S, "at")
@@ -159,7 +170,9 @@ def _of_rounds(habit: Scheduled, period: Callable[..., Planted]) -> Iterator[Pla
         if habit.every is not None:
             yield period(protocol, habit.every, "every", drift=habit.jitter)
             if turns > 1:
-                yield period(protocol, habit.every * turns, "every × names in turn", drift=habit.jitter, turns=True)
+                yield period(
+                    protocol, habit.every * turns, "every, times the names", drift=habit.jitter, turns=True
+                )
         if habit.at:
             yield period(protocol, DAY_S, "at", spread_s=habit.spread)
 
@@ -206,7 +219,8 @@ class Played:
 
     def times(self, device: str, protocol: str, habit: str | None = None) -> list[NDArray[np.float64]]:
         """Return the starts (s) of a device's exchanges by a protocol: of one habit, or of each habit,
-        and of each service of it."""
+        and of each service of it.
+        """
         labels, begins = self._labels, self._begins
         mine = begins[(labels.device.mask(device) & labels.protocol.mask(protocol))[begins]]
         if habit is not None:

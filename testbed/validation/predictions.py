@@ -24,7 +24,9 @@ NO_ANSWER = "(none)"
 COLUMNS = ("frame", "protocol", "device")
 
 
-def read_predictions(path: str | Path, frames: int, run: dict[str, Any], protocols: Iterable[str]) -> tuple[Column, Column]:
+def read_predictions(
+    path: str | Path, frames: int, run: dict[str, Any], protocols: Iterable[str]
+) -> tuple[Column, Column]:
     """Return protocol and device per frame; raises UserError naming the line."""
     known = {name.lower(): name for name in protocols}
     names = _devices(run)
@@ -35,7 +37,9 @@ def read_predictions(path: str | Path, frames: int, run: dict[str, Any], protoco
             reader = csv.DictReader(file)
             missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
             if missing:
-                raise UserError(f"{path}:1: missing column {', '.join(missing)}; the columns are {', '.join(COLUMNS)}")
+                raise UserError(
+                    f"{path}:1: missing column {', '.join(missing)}; the columns are {', '.join(COLUMNS)}"
+                )
             for row in reader:
                 number = _number(row["frame"], frames, f"{path}:{reader.line_num}")
                 if seen[number]:

@@ -17,7 +17,7 @@ Sense = Literal["least", "most"]
 
 @dataclass(frozen=True)
 class Check:
-    """One measured number, and the threshold that it must keep; `value` is None if there was nothing to check."""
+    """A measured number, and the threshold it must keep; `value` is None if there was nothing to check."""
 
     name: str
     value: float | None
@@ -72,7 +72,15 @@ class Confusion:
             frames = int(self.counts[i].sum())
             right = int(self.counts[i, place[name]]) if name in place else 0
             answered = int(self.counts[:, place[name]].sum()) if name in place else 0
-            rows.append((name, frames, right, right / frames if frames else 1.0, right / answered if answered else 0.0))
+            rows.append(
+                (
+                    name,
+                    frames,
+                    right,
+                    right / frames if frames else 1.0,
+                    right / answered if answered else 0.0,
+                )
+            )
         return rows
 
     def as_json(self) -> dict[str, Any]:

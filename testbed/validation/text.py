@@ -17,7 +17,9 @@ _WORDS = {True: "ok", False: "FAILS", None: "-"}
 class Table(Protocol):
     """Lays out rows in columns."""
 
-    def __call__(self, heads: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = ()) -> str: ...
+    def __call__(
+        self, heads: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = ()
+    ) -> str: ...
 
 
 def number(value: float | None, unit: str) -> str:
@@ -42,16 +44,19 @@ def told(result: Validation, table: Table) -> str:
         (_WORDS[check.passed], check.name, number(check.value, check.unit), threshold(check), check.detail)
         for check in result.checks
     ]
-    parts = [f"{result.subject} on {result.run}", table(("", "check", "value", "must be", ""), rows, ("value",))]
+    parts = [
+        f"{result.subject} on {result.run}",
+        table(("", "check", "value", "must be", ""), rows, ("value",)),
+    ]
     for confusion in result.confusions:
         errors = confusion.errors()
         if errors:
-            rows = [(truth, answer, f"{frames:,}") for truth, answer, frames in errors]
-            parts.append(_listed(f"Wrong {confusion.what}s", ("truth", "answer", "frames"), rows, table))
+            wrong = [(truth, answer, f"{frames:,}") for truth, answer, frames in errors]
+            parts.append(_listed(f"Wrong {confusion.what}s", ("truth", "answer", "frames"), wrong, table))
     parts += _periods(result.periods, table)
-    rows = [(item.what, item.truth or "-", item.answer or "-") for item in result.differences]
-    if rows:
-        parts.append(_listed("Differences", ("what", "truth", "answer"), rows, table))
+    differences = [(item.what, item.truth or "-", item.answer or "-") for item in result.differences]
+    if differences:
+        parts.append(_listed("Differences", ("what", "truth", "answer"), differences, table))
     parts += result.notes
     parts.append("All thresholds are kept." if result.passed else "Some thresholds are NOT kept.")
     return "\n\n".join(parts)
@@ -67,7 +72,13 @@ def _periods(periods: Sequence[dict[str, Any]], table: Table) -> list[str]:
     bad = [row for row in periods if row["fate"] in ("missed", "false")]
     if bad:
         rows = [
-            (row["fate"], row["device"], row["protocol"], _seconds(row["true_s"] or row["found_s"]), row["from"])
+            (
+                row["fate"],
+                row["device"],
+                row["protocol"],
+                _seconds(row["true_s"] or row["found_s"]),
+                row["from"],
+            )
             for row in bad
         ]
         parts.append(_listed("Periods that are wrong", ("", "device", "protocol", "s", "of"), rows, table))

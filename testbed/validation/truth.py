@@ -74,7 +74,9 @@ def load_truth(folder: str | Path, models: Sequence[str | Path] = ()) -> Truth:
         raise UserError(f"{folder}: no such folder; name the folder that `testbed run` made")
     for name in ("run.json", "labels.parquet", "capture.pcap"):
         if not (folder / name).is_file():
-            raise UserError(f"{folder}: there is no {name} in it; only runs of the testbed have a ground truth")
+            raise UserError(
+                f"{folder}: there is no {name} in it; only runs of the testbed have a ground truth"
+            )
     try:
         run = json.loads((folder / "run.json").read_bytes())
         _ = run["devices"], run["states"], run["services"], run["scenario"]["name"], run["topology"]["name"]
@@ -106,14 +108,21 @@ def read_labels(path: Path) -> Labels:
             values = values.dictionary_encode()
         whole = values.unify_dictionaries().combine_chunks()
         if isinstance(whole, pa.ChunkedArray):
-            whole = whole.chunk(0) if whole.num_chunks else pa.array([], pa.dictionary(pa.int32(), pa.string()))
-        return Column(whole.dictionary.to_pylist(), whole.indices.to_numpy(zero_copy_only=False).astype(np.int32))
+            whole = (
+                whole.chunk(0) if whole.num_chunks else pa.array([], pa.dictionary(pa.int32(), pa.string()))
+            )
+        return Column(
+            whole.dictionary.to_pylist(), whole.indices.to_numpy(zero_copy_only=False).astype(np.int32)
+        )
 
     try:
         return Labels(
             time_ns=table.column("time_ns").to_numpy(),
             exchange=table.column("exchange").to_numpy(),
-            **{name: names(name) for name in ("device", "direction", "behaviour", "protocol", "service", "state")},
+            **{
+                name: names(name)
+                for name in ("device", "direction", "behaviour", "protocol", "service", "state")
+            },
         )
     except KeyError as error:
         raise UserError(f"{path}: {error.args[0]}") from None

@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 from array import array
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -47,7 +47,7 @@ class Wire:
 def read_wire(path: Path) -> Wire:
     """Read lengths and addresses of all frames; raises UserError if the file is not what a run leaves."""
     size = path.stat().st_size
-    data: NDArray[np.uint8] = np.memmap(path, np.uint8, "r") if size else np.zeros(0, np.uint8)
+    data: Any = np.memmap(path, np.uint8, "r") if size else np.zeros(0, np.uint8)
     if data[:4].tobytes() != b"\xd4\xc3\xb2\xa1":
         raise UserError(f"{path}: is not the classic little-endian pcap that a run leaves")
     starts = array("q")
