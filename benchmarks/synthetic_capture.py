@@ -96,7 +96,7 @@ class Home:
     def session(self, at: float, device: int, name: str, address: bytes, port: int, segments: int) -> None:
         self.lookup(at, device, name, address)
         at += 0.05
-        data = b"\x17\x03\x03\x01\x40" + bytes(320)
+        data = b"\x17\x03\x03\x05\x50" + bytes(1360)
         plan: list[tuple[bool, int, bytes]] = [
             (True, 2, b""), (False, 18, b""), (True, 16, b""), (True, 24, client_hello(name)),
             (False, 16, b"\x16\x03\x03\x05\xa3" + bytes(1443)), (True, 16, b""), (True, 24, data[:130]),
@@ -122,7 +122,7 @@ class Home:
             for at in np.arange(self.chance.random() * 300, DAY_S, 300 + 20 * device):
                 name, address = self.chance.choice(servers)
                 port = 8883 if device == 2 else 443
-                self.session(float(at), device, name, address, port, 2)
+                self.session(float(at), device, name, address, port, 4)
             for at in np.arange(device, DAY_S, 900):
                 pool = bytes([198, 18, 100, self.chance.randrange(40)])
                 self.lookup(float(at), device, f"{device % 4}.pool.example", pool)
@@ -139,7 +139,7 @@ class Home:
                 )
                 arp += self.router_ip
                 self.frames.append((float(at) + 1, ethernet(self.mac(device), self.router, 0x0806, arp), 0))
-            for at in np.arange(device * 3.0, DAY_S, 60):
+            for at in np.arange(device * 3.0, DAY_S, 120):
                 self.ip_frame(float(at), device, True, self.router_ip, 1, b"\x08\0" + bytes(54), True)
                 self.ip_frame(float(at) + 0.01, device, False, self.router_ip, 1, b"\0\0" + bytes(54), False)
         self.frames.sort(key=lambda frame: frame[0])

@@ -10,7 +10,7 @@ interleave leave one chain each.
 from __future__ import annotations
 
 from math import exp, log
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,13 +21,15 @@ if TYPE_CHECKING:
 
 SAMPLE = 1024
 """Events among which candidate periods are looked for."""
+REACH, FEW_REACH, FEW = 6, 16, 200
+"""How many events ahead lags are taken; further where there are few events."""
 LEAST_STEPS = 5
 """Steps that a chain must have: five cycles."""
 SHORTEST_S = 2.0
 """Periods below this are bursts to the analyser."""
 ROUNDS = 3
 """Schedules looked for in one series, one after the other."""
-TOLERANCES = np.array([0.003, 0.01, 0.03, 0.1])
+TOLERANCES = (0.003, 0.01, 0.03, 0.1)
 """Jitter allowed for a step, as shares of the period."""
 CANDIDATES = 3
 """Peaks in the distribution of lags that are tried for each tolerance."""
@@ -35,6 +37,8 @@ CANDIDATES = 3
 PERIOD, ERROR, JITTER, STEPS, LONGEST, MEMBERS, FIRST, LAST, LOG_P, TOLERANCE = range(10)
 """Columns of what is found; times in seconds, LOG_P the natural logarithm of the chance."""
 COLUMNS = 10
+Work = Any
+"""Arrays to work in: events left, lags, small ones, and three with one number for each event."""
 
 
 @kernel
@@ -129,7 +133,9 @@ def follow(
 
 
 @kernel
-def peaks(lags: NDArray[np.float64], width: float, best: NDArray[np.float64]) -> int:
+def peaks(
+    lags: NDArray[np.float64], width: float, best: NDArray[np.float64], scores: NDArray[np.float64]
+) -> int:
     """Find the lags that stand out most in their neighbourhood; return how many.
 
     `lags` are sorted natural logarithms. A window of ±width is compared with the surrounding
@@ -137,7 +143,6 @@ def peaks(lags: NDArray[np.float64], width: float, best: NDArray[np.float64]) ->
     """
     n = len(lags)
     count = 0
-    scores = np.zeros(CANDIDATES)
     span = 2.0 * width
     high, left, right = 0, 0, 0
     for low in range(n):
@@ -179,14 +184,40 @@ def peaks(lags: NDArray[np.float64], width: float, best: NDArray[np.float64]) ->
 
 
 @kernel
-def best_period(times: NDArray[np.float64], found: NDArray[np.float64]) -> float:
+def sort_in_place(values: NDArray[np.float64]) -> None:
+    """Sort by heaps."""
+    n = len(values)
+    first, last = n // 2, n
+    while last > 1:
+        if first > 0:  # build the heap
+            first -= 1
+            value = values[first]
+        else:  # take its top
+            last -= 1
+            value = values[last]
+            values[last] = values[0]
+        hole = first
+        child = 2 * hole + 1
+        while child < last:
+            if child + 1 < last and values[child + 1] > values[child]:
+                child += 1
+            if values[child] <= value:
+                break
+            values[hole] = values[child]
+            hole = child
+            child = 2 * hole + 1
+        values[hole] = value
+
+
+@kernel
+def best_period(times: NDArray[np.float64], found: NDArray[np.float64], work: Work) -> float:
     """Fill `found` with the least likely chain in a sample of the events; return its tolerance, 0 if none."""
+    _, lags, small, before, length, final = work
     n = len(times)
-    middle = n // 2
-    sample = times if n <= SAMPLE else times[middle - SAMPLE // 2 : middle + SAMPLE // 2]
+    first = max(0, n // 2 - SAMPLE // 2)
+    sample = times[first : min(n, first + SAMPLE)]
     m = len(sample)
-    reach = 16 if m <= 200 else 6
-    lags = np.empty(m * reach)
+    reach = FEW_REACH if m <= FEW else REACH
     count = 0
     for i in range(m):
         for j in range(i + 1, min(m, i + 1 + reach)):
@@ -194,16 +225,17 @@ def best_period(times: NDArray[np.float64], found: NDArray[np.float64]) -> float
             if lag >= SHORTEST_S:
                 lags[count] = log(lag)
                 count += 1
-    lags = np.sort(lags[:count])
-    before, length, final = np.empty(m, np.int64), np.empty(m, np.int64), np.empty(m, np.int64)
-    trial, best = np.zeros(COLUMNS), np.empty(CANDIDATES)
+    sort_in_place(lags[:count])
+    trial, best, scores = small[0], small[1], small[2]
     tolerance = 0.0
     found[LOG_P] = 0.0
     for width in TOLERANCES:
-        for k in range(peaks(lags, width, best)):
+        for k in range(peaks(lags[:count], width, best, scores)):
             follow(sample, exp(best[k]), width, before, length, final, trial)
-            if trial[STEPS] >= LEAST_STEPS and trial[LONGEST] >= LEAST_STEPS and trial[LOG_P] < found[LOG_P]:
-                found[:] = trial
+            enough = trial[STEPS] >= LEAST_STEPS and trial[LONGEST] >= LEAST_STEPS
+            if enough and trial[LOG_P] < found[LOG_P]:
+                for column in range(COLUMNS):
+                    found[column] = trial[column]
                 tolerance = width
     return tolerance
 
@@ -217,27 +249,43 @@ def find_schedules(
     limit: float,
     out: NDArray[np.float64],
     counts: NDArray[np.int64],
+    work: Work,
 ) -> None:
     """Look for schedules in the series `first` to `until`; series s is ``times[starts[s]:starts[s+1]]``.
 
     `out[s]` gets up to `ROUNDS` rows, `counts[s]` how many; only chains less likely than exp(limit)
-    are kept.
+    are kept. `work` is `workspace` of the longest series.
     """
+    left, _, small, before, length, final = work
+    trial = small[3]
     for s in range(first, until):
-        left = times[starts[s] : starts[s + 1]].copy()
+        n = starts[s + 1] - starts[s]
+        for i in range(n):
+            left[i] = times[starts[s] + i]
         counts[s] = 0
         for _ in range(ROUNDS):
-            if len(left) <= LEAST_STEPS:
+            if n <= LEAST_STEPS:
                 break
-            trial = np.zeros(COLUMNS)
-            tolerance = best_period(left, trial)
+            tolerance = best_period(left[:n], trial, work)
             if tolerance == 0.0 or trial[LOG_P] > limit:
                 break
-            n = len(left)
-            before, length, final = np.empty(n, np.int64), np.empty(n, np.int64), np.empty(n, np.int64)
-            follow(left, trial[PERIOD], tolerance, before, length, final, trial)
+            follow(left[:n], trial[PERIOD], tolerance, before, length, final, trial)
             if trial[STEPS] < LEAST_STEPS or trial[LONGEST] < LEAST_STEPS or trial[LOG_P] > limit:
                 break
-            out[s, counts[s], :] = trial
+            for column in range(COLUMNS):
+                out[s, counts[s], column] = trial[column]
             counts[s] += 1
-            left = left[final < LEAST_STEPS]
+            kept = 0
+            for i in range(n):
+                if final[i] < LEAST_STEPS:
+                    left[kept] = left[i]
+                    kept += 1
+            n = kept
+
+
+def workspace(longest: int) -> Work:
+    """Return arrays for `find_schedules` on series of up to `longest` events, for one thread."""
+    lags = np.empty(max(SAMPLE * REACH, FEW * FEW_REACH))
+    small = np.zeros((4, COLUMNS))
+    events = (np.empty(longest + 1, np.int64) for _ in range(3))
+    return np.empty(longest + 1), lags, small, *events

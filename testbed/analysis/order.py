@@ -15,20 +15,28 @@ if TYPE_CHECKING:
 
 
 @kernel
+def sort_by_number(numbers: NDArray[np.int64], starts: NDArray[np.int64], order: NDArray[np.int64]) -> None:
+    """Fill `order` with a stable order of rows by number, `starts` (zeros) with where each begins."""
+    count = len(starts) - 1
+    for i in range(len(numbers)):
+        starts[numbers[i] + 1] += 1
+    for i in range(count):
+        starts[i + 1] += starts[i]
+    for i in range(len(numbers)):
+        order[starts[numbers[i]]] = i
+        starts[numbers[i]] += 1
+    for i in range(count, 0, -1):  # each begin had moved to the next one's
+        starts[i] = starts[i - 1]
+    starts[0] = 0
+
+
 def by_number(numbers: NDArray[np.int64], count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return (order, starts): a stable order of rows by their number below `count`, and where each
     number's rows begin in it (one more entry at the end).
     """
     starts = np.zeros(count + 1, np.int64)
-    for i in range(len(numbers)):
-        starts[numbers[i] + 1] += 1
-    for i in range(count):
-        starts[i + 1] += starts[i]
-    fill = starts[:-1].copy()
     order = np.empty(len(numbers), np.int64)
-    for i in range(len(numbers)):
-        order[fill[numbers[i]]] = i
-        fill[numbers[i]] += 1
+    sort_by_number(np.ascontiguousarray(numbers, np.int64), starts, order)
     return order, starts
 
 

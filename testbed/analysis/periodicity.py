@@ -177,7 +177,11 @@ def _schedules(events: Events) -> list[_Found]:
     half = int(np.searchsorted(events.starts, len(events.times) // 2, side="right"))
     with ThreadPoolExecutor(2) as pool:
         jobs = [
-            pool.submit(c.find_schedules, events.times, events.starts, first, until, limit, out, counts)
+            pool.submit(
+                c.find_schedules,
+                *(events.times, events.starts, first, until, limit, out, counts),
+                c.workspace(int(size.max())),
+            )
             for first, until in ((0, min(half, count)), (min(half, count), count))
         ]
         for job in jobs:

@@ -26,7 +26,7 @@ def schedules(times: NDArray[np.float64]) -> list[tuple[float, float]]:
     """Return (period, error) of what is found in one series."""
     times = np.sort(times)
     out, counts = np.zeros((1, c.ROUNDS, c.COLUMNS)), np.zeros(1, np.int64)
-    c.find_schedules(times, np.array([0, len(times)]), 0, 1, LIMIT, out, counts)
+    c.find_schedules(times, np.array([0, len(times)]), 0, 1, LIMIT, out, counts, c.workspace(len(times)))
     return [(row[c.PERIOD], row[c.ERROR]) for row in out[0, : counts[0]]]
 
 
