@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from testbed.analysis.payload import ANSWERED, EMPTY, NO_SUCH_NAME, REFUSED, SERVER_FAILURE
 from testbed.analysis.tables import BY_DST, BY_SRC, TCP_RESET, TCP_SYN
 from testbed.capture import frame as f
+from testbed.capture.payload import ANSWERED, EMPTY, NO_SUCH_NAME, REFUSED, SERVER_FAILURE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

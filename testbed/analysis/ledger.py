@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from testbed.analysis.payload import EVIDENCE
 from testbed.analysis.tables import BY_DST
 from testbed.capture import frame as f
-from testbed.capture.frame import APPLICATION_OF_SERVICE, APPLICATIONS, TRANSPORTS
+from testbed.capture.frame import APPLICATION_OF_SERVICE, APPLICATIONS, EVIDENCE, TRANSPORTS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

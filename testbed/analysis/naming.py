@@ -10,9 +10,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from testbed.analysis import tables as t
-from testbed.analysis.payload import dhcp_option, domain_name
 from testbed.capture.kernel import byte, i64, kernel
 from testbed.capture.link import be16, be32, be64
+from testbed.capture.payload import dhcp_option, domain_name
 
 if TYPE_CHECKING:
     import numpy as np

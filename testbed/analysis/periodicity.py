@@ -13,7 +13,7 @@ An event is the start of a burst that the device sent and began itself; what ans
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+import threading
 from dataclasses import dataclass
 from math import exp, floor, inf, log
 from typing import TYPE_CHECKING
@@ -175,17 +175,23 @@ def _schedules(events: Events) -> list[_Found]:
     out = np.zeros((count, c.ROUNDS, c.COLUMNS))
     counts = np.zeros(count, np.int64)
     half = int(np.searchsorted(events.starts, len(events.times) // 2, side="right"))
-    with ThreadPoolExecutor(2) as pool:
-        jobs = [
-            pool.submit(
-                c.find_schedules,
-                *(events.times, events.starts, first, until, limit, out, counts),
-                c.workspace(int(size.max())),
-            )
-            for first, until in ((0, min(half, count)), (min(half, count), count))
-        ]
-        for job in jobs:
-            job.result()
+    longest = int(size.max())
+
+    failures: list[BaseException] = []
+
+    def look(first: int, until: int) -> None:
+        try:
+            work = c.workspace(longest)
+            c.find_schedules(events.times, events.starts, first, until, limit, out, counts, work)
+        except BaseException as error:  # raised below, on the caller's thread
+            failures.append(error)
+
+    other = threading.Thread(target=look, args=(min(half, count), count))
+    other.start()
+    look(0, min(half, count))
+    other.join()
+    if failures:
+        raise failures[0]
     return [
         _Found(s, int(events.label[s]), out[s, k], float(out[s, k, c.MEMBERS]) / int(size[s]))
         for s in used.tolist()

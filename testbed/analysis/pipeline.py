@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
-import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -105,6 +103,9 @@ def on_disk(names: list[str], *, twice: bool) -> Iterator[list[str]]:
     if STDIN not in names or not twice:
         yield names
         return
+    import shutil
+    import tempfile
+
     with tempfile.NamedTemporaryFile(prefix="testbed-") as copy:
         shutil.copyfileobj(sys.stdin.buffer, copy, 1 << 20)
         copy.flush()

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from testbed.analysis.ledger import BETWEEN, DIRECTIONS
-from testbed.analysis.payload import EVIDENCE
 from testbed.analysis.rows import ProtocolRow, StateRow
 from testbed.capture import frame as f
-from testbed.capture.frame import APPLICATIONS, SERVICES, TRANSPORTS, address_text
+from testbed.capture.frame import APPLICATIONS, EVIDENCE, SERVICES, TRANSPORTS, address_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from testbed.analysis.order import by_number, merge_cells
-from testbed.analysis.payload import EVIDENCE, NAME_BYTES
-from testbed.capture.frame import REASONS, SERVICES, TRANSPORTS, port_tables
+from testbed.capture.frame import EVIDENCE, REASONS, SERVICES, TRANSPORTS, port_tables
+from testbed.capture.payload import NAME_BYTES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -48,7 +48,7 @@ KEY = np.dtype(
 TCP_OTHER, TCP_SYN, TCP_ACCEPT, TCP_RESET, TCP_FIN, TCP_MQTT = 0, 1, 2, 3, 4, 16
 """Kinds of TCP frame; an MQTT packet is `TCP_MQTT` plus its type.
 
-Other kinds: DNS and mDNS 0 for a query, else how it was answered (`testbed.analysis.payload`);
+Other kinds: DNS and mDNS 0 for a query, else how it was answered (`testbed.capture.payload`);
 DHCP the message type; ICMP, ICMPv6 and IGMP the type; ARP the operation; NTP the mode; SSDP 1
 search, 2 notify, 3 answer.
 """

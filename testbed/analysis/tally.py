@@ -16,10 +16,10 @@ import numpy as np
 
 from testbed.analysis import tables as t
 from testbed.analysis.naming import Store, add_fact, bound, intern, mix, read_dhcp, read_dns, way
-from testbed.analysis.payload import E_HTTP, E_TLS, dns_kind, host_header, recognise, server_name
 from testbed.capture import frame as f
 from testbed.capture.kernel import byte, i64, kernel
 from testbed.capture.link import be16, be32
+from testbed.capture.payload import dns_kind, host_header, server_name
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -148,16 +148,9 @@ def datagram(
 
 
 @kernel
-def connection_of(row: Record, connections: Records, low_is_src: bool) -> tuple[int, int, bool]:
-    """Find (or make) the entry of a frame's connection; its ends in a fixed order are its identity."""
-    transport, sport, dport = i64(row.transport), i64(row.sport), i64(row.dport)
-    if low_is_src:
-        digest = mix(mix(mix(mix(transport, row.src), row.dst), row.sip_lo), row.dip_lo)
-        digest = mix(mix(mix(digest, row.sip_hi), row.dip_hi), sport << 16 | dport)
-    else:
-        digest = mix(mix(mix(mix(transport, row.dst), row.src), row.dip_lo), row.sip_lo)
-        digest = mix(mix(mix(digest, row.dip_hi), row.sip_hi), dport << 16 | sport)
-    return way(connections, digest, row.time_ns)
+def end_of(mac: int, hi: int, lo: int, port: int, transport: int) -> int:
+    """Return a hash of one end of a connection."""
+    return mix(mix(mac ^ hi << 16, lo), port << 8 | transport)
 
 
 @kernel
@@ -189,7 +182,7 @@ def starter_of(row: Record, kind: int, src_end: int, tcp_ports: NDArray[np.uint8
 def called(buf: NDArray[np.uint8], at: int, end: int, row: Record, found: int, store: Store) -> int:
     """Return the name that a TLS hello or HTTP request calls the server, 0 for none; note it."""
     state, facts, index, blob, scratch, _ = store
-    is_tls = found == E_TLS
+    is_tls = found == f.E_TLS
     size = server_name(buf, at, end, scratch) if is_tls else host_header(buf, at, end, scratch)
     if size == 0:
         return 0
@@ -297,7 +290,7 @@ def tally(
     tcp_ports: NDArray[np.uint8],
 ) -> int:
     """Count frames from row `start` on; return the next row when the cells need compacting."""
-    state, facts, fact_index, _, scratch, bindings = store
+    state, facts, fact_index, _, _, bindings = store
     for i in range(start, len(rows)):
         if state[t.N_CELLS] == len(cells):
             return i
@@ -307,22 +300,21 @@ def tally(
         sport, dport = i64(row.sport), i64(row.dport)
         at = row.at + row.payload_at
         end = at + row.payload
-        port, kind, role, name, found, number = 0, 0, t.NOT_KNOWN, 0, 0, 0
+        port, kind, role, name, number = 0, 0, t.NOT_KNOWN, 0, 0
+        found = i64(row.evidence)
         follows, low_is_src, place_in, place_way = False, True, 0, 0
 
         if row.version and transport in (f.TCP, f.UDP):
-            if row.payload > 0:
-                low, high = min(sport, dport), max(sport, dport)
-                seconds = row.time_ns // 1_000_000_000
-                found = recognise(buf, at, end, transport == f.TCP, low, high, seconds, scratch)
             fixed = False
             if transport == f.UDP:
                 fixed, port, kind, role, name = datagram(buf, at, end, row, store)
             if not fixed:
                 follows = True
-                low_is_src = row.sip_lo < row.dip_lo or (row.sip_lo == row.dip_lo and sport < dport)
+                src_hash = end_of(row.src, row.sip_hi, row.sip_lo, sport, transport)
+                dst_hash = end_of(row.dst, row.dip_hi, row.dip_lo, dport, transport)
+                low_is_src = src_hash < dst_hash  # the two ends in a fixed order
                 src_end = 1 if low_is_src else 2
-                place_in, place_way, known = connection_of(row, connections, low_is_src)
+                place_in, place_way, known = way(connections, mix(src_hash + dst_hash, 1), row.time_ns)
                 link = connections[place_in, place_way]
                 if transport == f.TCP:
                     kind = tcp_kind(i64(row.flags))
@@ -339,7 +331,7 @@ def tally(
                 closing = kind in (t.TCP_RESET, t.TCP_FIN)
                 link.last_ns = row.time_ns - HOUR_NS if closing else row.time_ns  # gives way sooner
                 role = t.BY_SRC if link.starter == src_end else t.BY_DST
-                if role == t.BY_SRC and found in (E_TLS, E_HTTP):
+                if role == t.BY_SRC and found in (f.E_TLS, f.E_HTTP):
                     text = called(buf, at, end, row, found, store)
                     if text > 0 and text != link.name:
                         link.name = text

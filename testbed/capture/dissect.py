@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from testbed.capture import frame as f
 from testbed.capture.kernel import byte, kernel
 from testbed.capture.link import IPV4, IPV6, address_as_mac, be16, be32, be64, link_layer
+from testbed.capture.payload import recognise
 
 if TYPE_CHECKING:
     import numpy as np
@@ -196,7 +197,12 @@ def arp(buf: NDArray[np.uint8], at: int, end: int, row: Record) -> None:
 
 @kernel
 def dissect(
-    buf: NDArray[np.uint8], rows: Records, count: int, tcp: NDArray[np.uint8], udp: NDArray[np.uint8]
+    buf: NDArray[np.uint8],
+    rows: Records,
+    count: int,
+    tcp: NDArray[np.uint8],
+    udp: NDArray[np.uint8],
+    scratch: NDArray[np.uint8],
 ) -> None:
     """Fill the columns of the first `count` rows, whose `at`, `captured` and `link` are set."""
     for i in range(count):
@@ -204,7 +210,7 @@ def dissect(
         row.sip_hi, row.sip_lo, row.dip_hi, row.dip_lo = 0, 0, 0, 0
         row.payload_at, row.payload = 0, 0
         row.sport, row.dport = 0, 0
-        row.proto, row.version, row.flags, row.reason = 0, 0, 0, 0
+        row.proto, row.version, row.flags, row.reason, row.evidence = 0, 0, 0, 0, 0
         row.service = f.NON_IP
         row.transport = f.T_OTHER
         end = row.at + row.captured
@@ -223,3 +229,5 @@ def dissect(
             dst = address_as_mac(row.dip_hi, row.dip_lo)
         row.src = src
         row.dst = dst
+        if row.payload > 0 and (row.transport == f.TCP or row.transport == f.UDP):
+            row.evidence = recognise(buf, row, scratch)

@@ -33,6 +33,7 @@ FRAME = np.dtype(
         ("service", "u1"),  # index into `SERVICES`
         ("transport", "u1"),  # index into `TRANSPORTS`
         ("reason", "u1"),  # index into `REASONS`
+        ("evidence", "u1"),  # what the payload is, index into `EVIDENCE`
     ],
     align=True,
 )
@@ -70,6 +71,10 @@ APPLICATION_OF_SERVICE: dict[int, str] = {
     WEAVE: "Weave",
     GCM: "GCM",
 }
+
+EVIDENCE = ("", "DHCP", "DNS", "mDNS", "SSDP", "NTP", "HTTP", "TLS", "MQTT", "QUIC")
+"""What a payload's bytes can tell (`testbed.capture.payload`)."""
+(NONE, E_DHCP, E_DNS, E_MDNS, E_SSDP, E_NTP, E_HTTP, E_TLS, E_MQTT, E_QUIC) = range(len(EVIDENCE))
 
 REASONS = (
     "placed",

@@ -15,13 +15,12 @@ import ctypes
 import json
 import os
 import sys
-import tempfile
 import threading
 from functools import cache
-from hashlib import blake2b
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zlib import crc32
 
 import numpy as np
 
@@ -87,8 +86,8 @@ def _folders() -> Iterator[Path]:
 
 
 def _file_name(kernel: Kernel, spec: tuple[Any, ...]) -> str:
-    digest = blake2b(repr((sources(), _machine(), kernel.__name__, spec)).encode(), digest_size=12)
-    return f"kernel-{kernel.__name__}-{digest.hexdigest()}.o"
+    about = crc32(repr((_machine(), spec)).encode())
+    return f"kernel-{sources()}-{kernel.__name__}-{about:08x}.o"
 
 
 @cache
@@ -107,12 +106,18 @@ def _machine() -> tuple[Any, ...]:
 
 def _keep(path: Path, image: bytes) -> bool:
     """Write a file in one step; return whether that was possible."""
+    import tempfile
+
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
             file.write(image)
         os.chmod(file.name, 0o644)
         os.replace(file.name, path)
+        if path.parent.name == "__pycache__":  # of this package alone: older sources are gone
+            for other in path.parent.glob("kernel-*.o"):
+                if not other.name.startswith(f"kernel-{sources()}-"):
+                    other.unlink(missing_ok=True)
     except OSError:
         return False
     return True

@@ -19,6 +19,7 @@ import numpy as np
 from testbed.capture import records
 from testbed.capture.dissect import dissect
 from testbed.capture.frame import FRAME, port_tables
+from testbed.capture.payload import NAME_BYTES
 from testbed.capture.source import PCAP_MAGICS, PCAPNG_MAGIC, STDIN, Stream, open_capture
 from testbed.errors import UserError
 
@@ -112,7 +113,7 @@ class Capture:
         ready: queue.Queue[tuple[_Slot, int] | BaseException | None],
         stop: threading.Event,
     ) -> None:
-        tables = port_tables()
+        tables = *port_tables(), np.zeros(NAME_BYTES, np.uint8)
         done = 0
         try:
             for stream in streams:

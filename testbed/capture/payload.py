@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from testbed.capture import frame as f
 from testbed.capture.kernel import byte, kernel
 from testbed.capture.link import be16, be32
 
@@ -20,9 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-EVIDENCE = ("", "DHCP", "DNS", "mDNS", "SSDP", "NTP", "HTTP", "TLS", "MQTT", "QUIC")
-"""What `recognise` can say."""
-(NONE, E_DHCP, E_DNS, E_MDNS, E_SSDP, E_NTP, E_HTTP, E_TLS, E_MQTT, E_QUIC) = range(len(EVIDENCE))
+    from testbed.capture.kernel import Record
 
 NAME_BYTES = 256
 """Room for a name with its dots (RFC 1035 §2.3.4)."""
@@ -196,41 +195,35 @@ def is_quic(buf: NDArray[np.uint8], at: int, end: int) -> bool:
 
 
 @kernel
-def recognise(
-    buf: NDArray[np.uint8],
-    at: int,
-    end: int,
-    tcp: bool,
-    low_port: int,
-    high_port: int,
-    unix_s: int,
-    scratch: NDArray[np.uint8],
-) -> int:
-    """Return which protocol (`EVIDENCE`) the payload's bytes are, 0 for none that is known."""
-    if tcp:
+def recognise(buf: NDArray[np.uint8], row: Record, scratch: NDArray[np.uint8]) -> int:
+    """Return which protocol (`EVIDENCE`) a frame's payload is by its bytes, 0 for none that is known."""
+    at = row.at + row.payload_at
+    end = at + row.payload
+    if row.transport == f.TCP:
         if is_tls(buf, at, end):
-            return E_TLS
+            return f.E_TLS
         if is_http(buf, at, end):
-            return E_HTTP
+            return f.E_HTTP
         if is_mqtt(buf, at, end):
-            return E_MQTT
+            return f.E_MQTT
         if end - at >= 19 and be16(buf, at) == end - at - 2 and is_dns(buf, at + 2, end, scratch):
-            return E_DNS
-        return NONE
+            return f.E_DNS
+        return f.NONE
+    low_port, high_port = min(row.sport, row.dport), max(row.sport, row.dport)
     if end - at >= 240 and be32(buf, at + 236) == 0x63825363 and 1 <= byte(buf, at) <= 2:
-        return E_DHCP
+        return f.E_DHCP
     if is_ssdp(buf, at, end):
-        return E_SSDP
+        return f.E_SSDP
     if is_quic(buf, at, end):
-        return E_QUIC
+        return f.E_QUIC
     if low_port == 5353 or high_port == 5353:
-        return E_MDNS if is_dns(buf, at, end, scratch) else NONE
+        return f.E_MDNS if is_dns(buf, at, end, scratch) else f.NONE
     # NetBIOS names and LLMNR borrow the format of DNS
     if low_port != 137 and low_port != 5355 and high_port != 5355 and is_dns(buf, at, end, scratch):
-        return E_DNS
-    if is_ntp(buf, at, end, unix_s, low_port == 123):
-        return E_NTP
-    return NONE
+        return f.E_DNS
+    if is_ntp(buf, at, end, row.time_ns // 1_000_000_000, low_port == 123):
+        return f.E_NTP
+    return f.NONE
 
 
 @kernel
