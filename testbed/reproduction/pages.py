@@ -18,10 +18,10 @@ TITLES = {
     "holds": "Claims that hold",
 }
 HOW = (
-    "Each claim of the paper is measured on captures of the simulated lab, by the analyser alone: no label and "
-    "no device model is looked at. What users see comes from the devices' own log of their function. A claim "
-    "holds if it does so in at least four of five seeds; each seed plays a week and the seven states, and the "
-    "month is played once. State #1 is the mean hour of the week."
+    "Each claim of the paper is measured on captures of the simulated lab, by the analyser alone: no label "
+    "and no device model is looked at. What users see comes from the devices' own log of their function. A "
+    "claim holds if it does so in at least four of five seeds; each seed plays a week and the seven states, "
+    "and the month is played once. State #1 is the mean hour of the week."
 )
 
 
@@ -49,7 +49,7 @@ def markdown(results: Sequence[Result], played: str) -> str:
         for result in group:
             claim = result.claim
             cells = (claim.id, claim.claim, claim.expected, result.tolerance, result.measured, share(result))
-            lines.append("| " + " | ".join(_cell(text) for text in cells) + " |")
+            lines.append("| " + " | ".join(plain(text) for text in cells) + " |")
         lines.append("")
     return "\n".join(lines).rstrip() + "\n"
 
@@ -59,19 +59,19 @@ def _explained(result: Result) -> list[str]:
     lines = [
         f"### {claim.id} ({claim.where})",
         "",
-        f"{_cell(claim.claim)} Expected: {_cell(claim.expected)}.",
+        f"{plain(claim.claim)} Expected: {plain(claim.expected)}.",
         "",
     ]
     if result.measured:
-        lines.append(f"- accepted: {_cell(result.tolerance)}")
-        lines.append(f"- measured: {_cell(result.measured)} (holds in {share(result)} seeds)")
-    lines.append(f"- why: {_cell(result.reason)}")
+        lines.append(f"- accepted: {plain(result.tolerance)}")
+        lines.append(f"- measured: {plain(result.measured)} (holds in {share(result)} seeds)")
+    lines.append(f"- why: {plain(result.reason)}")
     if claim.note:
-        lines.append(f"- reading: {_cell(claim.note)}")
+        lines.append(f"- reading: {plain(claim.note)}")
     return [*lines, ""]
 
 
-def _cell(text: str) -> str:
+def plain(text: str) -> str:
     """Return text that Markdown shows as it is, on one line."""
     text = " ".join(text.split())
     for sign in "\\|*_<>[]`$":
