@@ -11,6 +11,7 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from testbed.behaviours import facts
+from testbed.behaviours.schedule import next_time
 from testbed.host import About, Lease, LinkDown, NetError
 from testbed.protocols import dhcp
 
@@ -30,6 +31,8 @@ async def dhcp_lease(host: Host, p: DhcpLease) -> None:
     client = _Client(host, p)
     if p.also_every is not None:
         host.spawn("also", partial(_ask_again, client=client, every_s=p.also_every))
+    if p.also_at:
+        host.spawn("daily", partial(_ask_daily, client=client, at=p.also_at))
     if p.offline_every is not None:
         host.spawn("offline", partial(_ask_while_offline, client=client, every_s=p.offline_every))
     new_link = True
@@ -56,6 +59,14 @@ async def _ask_again(host: Host, client: _Client, every_s: float) -> None:
         await host.sleep(every_s)
         await facts.ready(host, ())
         await client.again(host, "request", "asks again periodically")
+
+
+async def _ask_daily(host: Host, client: _Client, at: tuple[float, ...]) -> None:
+    """The same at times of the day."""
+    while True:
+        await host.sleep_until(next_time(host.now(), at))
+        await facts.ready(host, ())
+        await client.again(host, "request", "asks again daily")
 
 
 async def _ask_while_offline(host: Host, client: _Client, every_s: float) -> None:

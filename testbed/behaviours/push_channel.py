@@ -49,11 +49,13 @@ async def _heartbeats(host: Host, p: PushChannel, stream: Stream, about: About) 
     end = inf
     if p.login_again_every is not None:
         end = host.now() + p.login_again_every * (1 + p.login_jitter * (2 * host.rng.random() - 1))
+    every = p.heartbeat_first or p.heartbeat_every
     received = 1  # the login's answer counts as the first stanza
     while host.now() < end - 1:
-        if not await facts.holds(host, p.requires, min(p.heartbeat_every, end - host.now())):
+        if not await facts.holds(host, p.requires, min(every, end - host.now())):
             raise StreamLost
         if host.now() >= end - 1:
             return
         await stream.request(gcm.heartbeat_ping(received), gcm.complete, p.timeout, about)
         received += 1
+        every = min(p.heartbeat_every, every * p.heartbeat_growth)

@@ -6,6 +6,8 @@ from math import inf
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from testbed.host import Host
     from testbed.models.habits.parts import Scheduled
 
@@ -58,7 +60,10 @@ class Rounds:
         """Return the next time of the day."""
         if not self._schedule.at:
             return inf
-        midnight = now - now % _DAY_S
-        times = [midnight + day + at for day in (0.0, _DAY_S, 2 * _DAY_S) for at in self._schedule.at]
-        base = min(time for time in times if time > now)
-        return base + self._schedule.spread * self._host.rng.random()
+        return next_time(now, self._schedule.at) + self._schedule.spread * self._host.rng.random()
+
+
+def next_time(now: float, at: Sequence[float]) -> float:
+    """Return the first of the given times of the day (seconds since midnight) after `now`."""
+    midnight = now - now % _DAY_S
+    return min(midnight + day + time for day in (0.0, _DAY_S) for time in at if midnight + day + time > now)

@@ -167,6 +167,15 @@ def test_a_second_asker_has_a_period_of_its_own() -> None:
     assert [at for at, why in whys if why != "T1"] == [7.0, 14.0, 21.0]
 
 
+def test_a_nightly_asker_keeps_to_its_time_of_day() -> None:
+    net, host = client(also_at=["03:30"])
+    begun = host.now() / H
+    host.link(True)
+    net.run(40 * H)
+    clock = [round((begun + done.at / H) % 24, 2) for done in net.log[2:] if done.about.why != "T1"]
+    assert clock == [3.5, 3.5]
+
+
 @pytest.mark.parametrize(
     ("how", "expected"), [("discover", ["DISCOVER", "REQUEST"]), ("request", ["REQUEST"])]
 )

@@ -440,6 +440,17 @@ def test_the_push_channel_logs_in_anew_after_its_time() -> None:
     assert len(of(net, "open")) == 2 and len(of(net, "close")) == 1
 
 
+def test_heartbeats_begin_short_and_grow_anew_after_each_login() -> None:
+    net, host = place("gcm", 5228)
+    adaptive = {"requires": [], "heartbeat_first": "1min", "heartbeat_growth": 2, "login_again_every": "1h"}
+    net.start(push_channel(host, PushChannel.model_validate({**PUSH, **adaptive})))  # type: ignore[arg-type]
+    online(host)
+    net.run(2 * 3600)
+    beats = [round((b.at - a.at) / 60) for a, b in itertools.pairwise(of(net, "request"))]
+    assert beats[:6] == [1, 2, 4, 8, 15, 15], "up to heartbeat_every"
+    assert beats[7:10] == [1, 2, 4], "after the second login"
+
+
 # --- updates ----------------------------------------------------------------------------------
 
 UPDATE = {

@@ -132,6 +132,10 @@ class PushChannel(Habit):
     """Where to connect."""
     heartbeat_every: Duration = Field(gt=0)
     """Time between heartbeats."""
+    heartbeat_first: Duration | None = Field(None, gt=0)
+    """That time after a login, where it grows; null: the same from the beginning."""
+    heartbeat_growth: float = Field(1.0, ge=1)
+    """Factor by which it grows with each answer, up to `heartbeat_every` (an adaptive heartbeat)."""
     timeout: Duration = "20s"
     """Wait for the answer of a heartbeat or login; then the connection is aborted."""
     login_again_every: Duration | None = Field(None, gt=0)

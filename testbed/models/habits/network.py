@@ -38,6 +38,8 @@ class DhcpLease(Habit):
     """Least time between retransmissions while renewing or rebinding (RFC 2131 §4.4.5)."""
     also_every: Duration | None = Field(None, gt=0)
     """A second component of the firmware asks for the lease again with this period."""
+    also_at: tuple[TimeOfDay, ...] = ()
+    """The same at these times of the day, UTC."""
     offline_every: Duration | None = Field(None, gt=0)
     """Ask for the lease again with this period while the device believes itself off-line."""
     offline_with: Literal["discover", "request"] = "discover"
