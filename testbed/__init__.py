@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from testbed.analysis import analyse
     from testbed.api import run
+    from testbed.validation import validate
 
-__all__ = ["analyse", "run"]
+__all__ = ["analyse", "run", "validate"]
 
-_HOMES = {"analyse": "testbed.analysis", "run": "testbed.api"}
+_HOMES = {"analyse": "testbed.analysis", "run": "testbed.api", "validate": "testbed.validation"}
 
 
 def __getattr__(name: str) -> Any:
