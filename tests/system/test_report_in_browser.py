@@ -42,7 +42,8 @@ document.querySelector("button[data-scale=share]").click();
 document.querySelector("button[data-layer=transport]").click();
 const bar = document.querySelector("#by-application rect");
 bar.dispatchEvent(new PointerEvent("pointermove", { clientX: 300, clientY: 300 }));
-document.body.dataset.tip = document.getElementById("tip").hidden ? "" : document.getElementById("tip").textContent;
+const tip = document.getElementById("tip");
+document.body.dataset.tip = tip.hidden ? "" : tip.textContent;
 document.body.dataset.wide = document.documentElement.scrollWidth - innerWidth;
 </script>"""
 
