@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from testbed.behaviours import run_device
-from testbed.emulation.host import EmulatedHost
+from testbed.emulation.host import start_device
 from testbed.emulation.servers import ConnectionPort
 from testbed.emulation.world import OF_A_DEVICE
 from testbed.errors import WorldError
@@ -110,7 +110,7 @@ class Hands:
         device.note("world", "power-on" if on else "power-off")
         device.powered = on
         if on:
-            EmulatedHost(device, "").spawn("device", run_device)
+            start_device(device, run_device)
             return
         if device.port is not None:
             device.port.link = "down"
@@ -136,6 +136,5 @@ class Hands:
         """Let habits of a device die (its own fault, not the network's)."""
         device.note("world", "failure", why=", ".join(habits) or "everything")
         for path, task in list(device.tasks.items()):
-            parts = path.split("/")
-            if not habits or (len(parts) > 1 and parts[1].split("#")[0] in habits):
+            if not habits or path.split("/")[0].split("#")[0] in habits:
                 task.cancel()

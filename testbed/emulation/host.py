@@ -36,6 +36,8 @@ class EmulatedHost:
         self._device, self._task = device, task
         self._loop = device.loop
         self._rng: Random | None = None
+        self.behaviour = task.split("/")[0].split("#")[0] or "device"
+        """The habit's name, as labels and log lines have it."""
 
     @property
     def rng(self) -> Random:
@@ -73,12 +75,6 @@ class EmulatedHost:
     def associated(self) -> bool:
         """Whether there is a link."""
         return self._device.associated
-
-    @property
-    def behaviour(self) -> str:
-        """The task's name as labels have it: the habit's, without its children's."""
-        parts = self._task.split("/")
-        return parts[1].split("#")[0] if len(parts) > 1 else parts[0].split("#")[0]
 
     def now(self) -> float:
         """Return Unix time in seconds."""
@@ -327,6 +323,15 @@ class EmulatedHost:
     def note(self, event: str, outcome: str = "", why: str = "", **details: Any) -> None:
         """Write to the event log."""
         self._device.note(self.behaviour, event, outcome, why, **details)
+
+
+def start_device(device: Device, work: Callable[[Host], Coroutine[Any, Any, None]]) -> None:
+    """Start a device's first program; its habits are spawned by it."""
+
+    def ended() -> None:
+        device.tasks.pop("", None)
+
+    device.tasks[""] = device.loop.task(work(EmulatedHost(device, "")), device.name, ended)
 
 
 def _send(opened: socket.socket, data: bytes, to: tuple[str, int] | None = None) -> None:

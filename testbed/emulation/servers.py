@@ -205,7 +205,7 @@ class Connection:
         if self._first and data:
             self._first = False
             if data[:2] == _TLS_HANDSHAKE and len(data) > 5 and data[5] == _CLIENT_HELLO:
-                self._tls = self._port.certificates.server_side(self._port.address)
+                self._tls = self._port.certificates.server_side(self._port.address, data)
         if not data:
             self._hang_up()
             return

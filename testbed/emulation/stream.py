@@ -118,14 +118,14 @@ class EmulatedStream:
         """Shake hands; resumes the last session with the same peer if the model says so."""
         device = self._device
         device.expect_tls(self.peer, hello)
-        key = (hello.sni or self.peer[0], self.peer[1], hello.version)
-        self._tls = client_end(hello, device.tls_sessions.get(key) if hello.resume else None)
+        kept = device.tls_sessions.get(self._session_key(hello)) if hello.resume else None
+        self._tls = client_end(hello, kept)
         self._waiting = Future()
         self._send(self._tls.begin())
-        failure = await self._outcome(deadline)
-        if failure is None and self._tls.session is not None:
-            device.tls_sessions[key] = self._tls.session
-        return failure
+        return await self._outcome(deadline)
+
+    def _session_key(self, hello: TlsHello) -> tuple[str, int, str]:
+        return (hello.sni or self.peer[0], self.peer[1], hello.version)
 
     async def _outcome(self, deadline: float) -> type[NetError] | None:
         """Wait until the step under way succeeds (None) or fails."""
@@ -326,6 +326,8 @@ class EmulatedStream:
         self.open = False
         if self._record is not None:
             TcpTimers.release(self._record)
+        if self._tls is not None and self._hello is not None and self._tls.session is not None:
+            self._device.tls_sessions[self._session_key(self._hello)] = self._tls.session
         self._loop.forget(self._socket.fileno())
         self._device.streams.discard(self)
 

@@ -26,6 +26,8 @@ _TLSEXT_PADDING = 1 << 4
 _PADDED_RECORD = 517
 _ALPN_HEADER = 7
 _LONGEST_PROTOCOL = 255
+_SERVER_NAME = 0
+_NOBODY = ("testbed.invalid", 0)
 PLAYED_AS_12 = ("1.0", "1.1")
 
 
@@ -47,6 +49,11 @@ class TlsEnd:
     def session(self) -> ssl.SSLSession | None:
         """What a later connection can resume."""
         return self._tls.session
+
+    @property
+    def peer_certificate(self) -> bytes:
+        """The certificate that the peer showed, as DER; empty if it showed none."""
+        return self._tls.getpeercert(binary_form=True) or b""
 
     def begin(self) -> bytes:
         """Return the client's first words."""
@@ -104,20 +111,33 @@ class Certificates:
         host = hello.sni or service
         self._wishes.setdefault((address, port), {})[hello.sni] = (host, hello.chain_bytes)
 
-    def server_side(self, at: tuple[str, int]) -> TlsEnd:
-        """Return the server's end of a new connection to the address and port."""
+    def server_side(self, at: tuple[str, int], hello: bytes) -> TlsEnd:
+        """Return the server's end of a new connection to the address and port that begins with `hello`."""
         wishes = self._wishes.get(at, {})
-        latest = next(reversed(wishes.values()), ("testbed.invalid", 0))
-        context = _server_context(*latest)
+        wanted = wishes.get(_server_name(hello)) or next(iter(wishes.values()), _NOBODY)
+        return TlsEnd(_server_context(*wanted), server=True)
 
-        def by_name(tls: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> None:
-            wanted = wishes.get(name)
-            if wanted is not None and wanted != latest:
-                tls.context = _server_context(*wanted)
 
-        if len(wishes) > 1:
-            context.sni_callback = by_name
-        return TlsEnd(context, server=True)
+def _server_name(hello: bytes) -> str | None:
+    """Return the host that a ClientHello names (RFC 6066 §3); None if it names none, or is cut short."""
+    try:
+        at = 5 + 4 + 2 + 32  # record, handshake, version, random
+        at += 1 + hello[at]  # session
+        at += 2 + int.from_bytes(hello[at : at + 2], "big")  # cipher suites
+        at += 1 + hello[at]  # compression
+        end = at + 2 + int.from_bytes(hello[at : at + 2], "big")
+        at += 2
+        while at + 4 <= min(end, len(hello)):
+            kind, length = (
+                int.from_bytes(hello[at : at + 2], "big"),
+                int.from_bytes(hello[at + 2 : at + 4], "big"),
+            )
+            if kind == _SERVER_NAME:
+                return hello[at + 9 : at + 4 + length].decode("ascii")
+            at += 4 + length
+    except (IndexError, UnicodeDecodeError):
+        pass
+    return None
 
 
 def _load(pem: bytes, key_pem: bytes, context: ssl.SSLContext) -> None:
