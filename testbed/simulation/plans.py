@@ -74,6 +74,14 @@ class Message(NamedTuple):
     fin: bool = False
 
 
+class Timer(NamedTuple):
+    """What a side knows of the round trip (RFC 6298 §2), ns."""
+
+    smoothed: int
+    varies: int
+    rto: int
+
+
 class Plan(NamedTuple):
     """What the two programs want to say to each other."""
 
@@ -82,7 +90,9 @@ class Plan(NamedTuple):
     cwnd: tuple[int, int] = (10, 10)
     """Congestion windows at the start, in segments, client and server."""
     rtt: int = 0
-    """Smoothed round trip known from before, ns; 0 if none."""
+    """Round trip known from before, ns; 0 if none."""
+    timers: tuple[Timer, Timer] | None = None
+    """What client and server know of it where it is not that steady."""
 
 
 class Segment(NamedTuple):
@@ -144,6 +154,7 @@ class Played:
     cwnd: tuple[int, int] = (10, 10)
     last_sent: tuple[int, int] = (BEFORE, BEFORE)
     """When each side last sent something that arrived; `BEFORE` if nothing did."""
+    timers: tuple[Timer, Timer] | None = None
     acknowledged: bool = True
     """Whether all that the client sent was acknowledged in the end."""
     counts: tuple[int, int] = (0, 0)

@@ -37,6 +37,7 @@ from testbed.simulation.plans import (
     Message,
     Plan,
     Played,
+    Timer,
     keepalive,
     reset,
 )
@@ -113,6 +114,8 @@ class SimStream:
         self.sealing = Sealing(hello, secret, self.server.host_name, network.pool)
         window = node.stack.initial_window
         self.cwnd = (window, 10)
+        self.timers: tuple[Timer, Timer] | None = None
+        """What the kernels learned of the round trip while something was wrong."""
         self.quiet = -NEVER
         """When nothing of the connection is under way any more."""
         self.lost_at = NEVER
@@ -377,10 +380,12 @@ class SimStream:
             end = max(last, began + played.quiet)
             if end < conditions.next_change and end < node.link_until and began + played.done <= deadline:
                 row = self._record(script.number, began, up, down, label, exchange, script.span)
+                self.timers = None
                 return Course(began, played, None, began + played.done, row, last)
-        chosen = plan or self._turns(sizes, cwnd)
+        chosen = (plan or self._turns(sizes, cwnd))._replace(timers=self.timers)
         path = LivePath(conditions, node, self.server, self.port, self)
         played = play(chosen, node.stack, network.server_stack, path, start, min(deadline, node.link_until))
+        self.timers = played.timers
         script = network.tape.script(played, node.stack, network.server_stack)
         row = self._record(script.number, start, up, down, label, exchange, script.span)
         self._errors(played, start, label)

@@ -17,7 +17,7 @@ from __future__ import annotations
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING
 
-from testbed.simulation.plans import ACK, BEFORE, CLIENT, FIN, PSH, RST, SERVER, SYN, Played, Segment
+from testbed.simulation.plans import ACK, BEFORE, CLIENT, FIN, PSH, RST, SERVER, SYN, Played, Segment, Timer
 
 if TYPE_CHECKING:
     from testbed.simulation.plans import Path, Plan, Stack
@@ -35,10 +35,10 @@ class _Side:
     __slots__ = (
         "cwnd", "delack_at", "duplicates", "fin_wanted", "heard", "heard_sent", "held",
         "limit", "marks", "mss", "next", "nic_free", "peer_window", "recover", "retries", "retry_at", "rto",
-        "sent_count", "stack", "una", "undone",
+        "sent_count", "smoothed", "stack", "timed", "una", "undone", "varies",
     )  # fmt: skip
 
-    def __init__(self, stack: Stack, peer: Stack, cwnd: int, rtt: int) -> None:
+    def __init__(self, stack: Stack, peer: Stack, cwnd: int, rtt: int, timer: Timer | None) -> None:
         self.stack = stack
         self.mss = min(stack.mss, peer.mss) - (12 if stack.timestamps and peer.timestamps else 0)
         self.cwnd = cwnd
@@ -50,10 +50,26 @@ class _Side:
         self.marks: list[int] = []  # ends of messages: PSH
         self.fin_wanted = False
         self.nic_free = 0
-        self.rto = max(stack.min_rto, 3 * rtt) if rtt else stack.syn_timeout
+        self.smoothed = self.varies = 0
+        self.rto = stack.syn_timeout
+        self.timed: tuple[int, int] | None = None  # a sequence number and when what ends there was sent
+        if timer is not None:
+            self.smoothed, self.varies, self.rto = timer
+        elif rtt:
+            self.sample(rtt)
         self.retry_at = self.delack_at = -1
         self.retries = self.duplicates = self.undone = self.sent_count = 0
         self.recover = -1
+
+    def sample(self, rtt: int) -> None:
+        """Learn a round trip (RFC 6298 §2; the least time comes on top of it, as in Linux)."""
+        if self.smoothed:
+            self.varies += (abs(self.smoothed - rtt) - self.varies) // 4
+            self.smoothed += (rtt - self.smoothed) // 8
+        else:
+            self.smoothed, self.varies = rtt, rtt // 2
+        stack = self.stack
+        self.rto = min(stack.max_rto, self.smoothed + max(stack.min_rto, 4 * self.varies))
 
 
 def play(plan: Plan, client: Stack, server: Stack, path: Path, start: int, deadline: int) -> Played:
@@ -70,8 +86,8 @@ class _Play:
     ) -> None:
         self.plan, self.path, self.start, self.deadline = plan, path, start, deadline
         self.sides = (
-            _Side(client, server, plan.cwnd[CLIENT], plan.rtt),
-            _Side(server, client, plan.cwnd[SERVER], plan.rtt),
+            _Side(client, server, plan.cwnd[CLIENT], plan.rtt, plan.timers and plan.timers[CLIENT]),
+            _Side(server, client, plan.cwnd[SERVER], plan.rtt, plan.timers and plan.timers[SERVER]),
         )
         self.timestamps = client.timestamps and server.timestamps
         self.result = Played()
@@ -109,6 +125,10 @@ class _Play:
         result.counts = (sides[CLIENT].sent_count, sides[SERVER].sent_count)
         heard = (sides[SERVER].heard_sent, sides[CLIENT].heard_sent)
         result.last_sent = (self.since(heard[0]), self.since(heard[1]))
+        result.timers = (
+            Timer(sides[CLIENT].smoothed, sides[CLIENT].varies, sides[CLIENT].rto),
+            Timer(sides[SERVER].smoothed, sides[SERVER].varies, sides[SERVER].rto),
+        )
         result.acknowledged = sides[CLIENT].una == sides[CLIENT].next
         result.segments.sort(key=lambda segment: segment.at)
         return result
@@ -213,8 +233,11 @@ class _Play:
         if fate.unreachable is not None:
             self.result.unreachable.append((fate.unreachable - start, seq, number))
             self.push(fate.unreachable, "unreachable", side)
+        if me.timed is None and (length or flags & (SYN | FIN)):
+            me.timed = (seq + length + bool(flags & (SYN | FIN)), depart)
         if fate.arrives is not None:
-            self.push(fate.arrives, "segment", 1 - side, (seq, length, flags, me.heard, depart))
+            echo = me.heard_sent if self.timestamps else BEFORE
+            self.push(fate.arrives, "segment", 1 - side, (seq, length, flags, me.heard, depart, echo))
             if not delayed:
                 self.result.quiet = max(self.result.quiet, fate.arrives - start)
 
@@ -254,8 +277,9 @@ class _Play:
             self.result.quiet = max(self.result.quiet, now - self.start)
 
     def resend(self, now: int, side: int) -> None:
-        """Send the oldest unacknowledged segment again."""
+        """Send the oldest unacknowledged segment again; what is timed no longer counts (Karn)."""
         me = self.sides[side]
+        me.timed = (1 << 62, 0)
         if self.handshaking and side == CLIENT:
             self.transmit(now, side, 0, 0, SYN)
         elif self.plan.handshake and me.una == 0 and side == SERVER:
@@ -275,7 +299,7 @@ class _Play:
             self.dead = True
 
     def on_segment(self, now: int, side: int, data: tuple[int, ...]) -> None:
-        seq, length, flags, ack, sent = data
+        seq, length, flags, ack, sent, echo = data
         me = self.sides[side]
         if flags & RST:
             self.finish(now, "refused" if self.handshaking else "lost")
@@ -293,16 +317,16 @@ class _Play:
                 self.transmit(now, CLIENT, me.next, 0, ACK)
                 return
             self.handshaking = False
+            self.learn(now, CLIENT, 1, echo)
             me.una, me.heard, me.retry_at, me.retries = 1, 1, -1, 0
             me.limit = 1
-            me.rto = max(me.stack.min_rto, 3 * (now - self.start) if now - self.start < 1_000_000_000 else 0)
             self.transmit(now, CLIENT, 1, 0, ACK)
             if not self.reply_wanted:
                 self.finish(now, "ok")
             self.speak(now)
             return
         if flags & ACK:
-            self.on_ack(now, side, ack, pure=length == 0 and not flags & FIN)
+            self.on_ack(now, side, ack, echo, pure=length == 0 and not flags & FIN)
         if length or flags & FIN:
             self.on_data(now, side, seq, length, bool(flags & FIN))
 
@@ -322,14 +346,23 @@ class _Play:
         if not again:
             self.arm(now, SERVER)
 
-    def on_ack(self, now: int, side: int, ack: int, *, pure: bool) -> None:
+    def learn(self, now: int, side: int, ack: int, echo: int) -> None:
+        """Time the round trip by the echoed timestamp, else by a segment that was sent only once."""
+        me = self.sides[side]
+        if echo != BEFORE:
+            me.sample(now - echo)
+        elif me.timed is not None and ack >= me.timed[0]:
+            me.sample(now - me.timed[1])
+        if me.timed is not None and (ack >= me.timed[0] or ack >= me.next):
+            me.timed = None
+
+    def on_ack(self, now: int, side: int, ack: int, echo: int, *, pure: bool) -> None:
         me = self.sides[side]
         if ack > me.una:
+            self.learn(now, side, ack, echo)
             newly = -(-(ack - me.una) // me.mss)
             me.una = ack
             me.retries = me.duplicates = 0
-            if me.stack.min_rto < me.rto:
-                me.rto = max(me.stack.min_rto, min(me.rto, 3 * self.plan.rtt or me.rto))
             me.cwnd = min(MAX_WINDOW_SEGMENTS, me.cwnd + newly)
             me.retry_at = -1
             if me.una < me.recover:

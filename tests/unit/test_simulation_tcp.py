@@ -237,7 +237,7 @@ def test_unanswered_data_is_repeated_with_doubling_pauses_up_to_the_limit() -> N
     assert len(sent) == 13
     assert {(s.seq, s.length) for s in played.segments} == {(0, 50)}
     pauses = [later - earlier for earlier, later in pairwise(sent)]
-    assert pauses[0] == max(stack.min_rto, 3 * 44 * MS)
+    assert pauses[0] == 44 * MS + max(stack.min_rto, 2 * 44 * MS)
     assert all(later == min(2 * earlier, stack.max_rto) for earlier, later in pairwise(pauses))
     assert pauses[-1] == stack.max_rto, "the limit was never reached"
 
@@ -295,3 +295,16 @@ def test_both_sides_close_in_good_order() -> None:
     played = play(plan, LINUX, SERVERS, Steady(LAN, WAN, WAN), 0, FOREVER)
     assert [s.flags for s in played.segments] == [FIN | ACK, FIN | ACK, ACK]
     assert played.advance == (1, 1)
+
+
+@pytest.mark.parametrize("stack", [LINUX, SMALL], ids=["timestamps", "Karn"])
+def test_kernels_learn_that_the_way_has_become_long(stack: Stack) -> None:
+    """After the first exchanges over a way of 1.2 s there and back, nothing is sent again in vain."""
+    plan = Plan((Message(CLIENT, 100), Message(SERVER, 100)), rtt=44 * MS)
+    again = []
+    for number in range(6):
+        played = play(plan, stack, SERVERS, Steady(LAN, 600 * MS, 600 * MS), number * 10 * S, FOREVER)
+        assert played.outcome == "ok"
+        again.append(sum(s.length > 0 for s in played.segments) - 2)
+        plan = plan._replace(timers=played.timers)
+    assert again[0] > 0 and again[-3:] == [0, 0, 0]

