@@ -106,7 +106,8 @@ def report(
     for tool, taken in times.items():
         ratio = "" if tool == "testbed" else f"{middle[tool] / ours:.2f} x as fast"
         print(
-            f"{tool:<10}{middle[tool]:>9.2f}{min(taken):>8.2f}{max(taken):>8.2f}{frames / middle[tool]:>13,.0f}"
+            f"{tool:<10}{middle[tool]:>9.2f}{min(taken):>8.2f}{max(taken):>8.2f}"
+            f"{frames / middle[tool]:>13,.0f}"
             f"{peaks[tool] / 2**20:>6.0f} MiB  {ratio}"
         )
     if path is not None:

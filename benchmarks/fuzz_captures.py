@@ -1,6 +1,6 @@
 """Mutate captures and analyse what comes out: no crash, no hang, no unbounded memory.
 
-    NUMBA_BOUNDSCHECK=1 NUMBA_CACHE_DIR=/tmp/checked python benchmarks/fuzz_captures.py [SEED.pcap...] [--count 10000]
+    NUMBA_BOUNDSCHECK=1 NUMBA_CACHE_DIR=/tmp/checked python benchmarks/fuzz_captures.py [SEED...]
 
 The compiled kernels check no bounds by themselves; the two variables compile them with checks, into
 a cache of its own, so that a read beyond a frame is an error here and not luck. Without files the
@@ -26,8 +26,8 @@ from testbed.errors import TestbedError
 
 MOST_S = 2.0
 MOST_BYTES = 1 << 30
-INTERESTING = (0, 1, 2, 7, 8, 15, 16, 20, 27, 28, 31, 32, 64, 127, 128, 255, 256, 1500, 1501, 4096, 65_535, 65_536,
-               262_144, 262_145, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)  # fmt: skip
+INTERESTING = (0, 1, 2, 7, 8, 15, 16, 20, 27, 28, 31, 32, 64, 127, 128, 255, 256, 1500, 1501, 4096,
+               65_535, 65_536, 262_144, 262_145, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)  # fmt: skip
 TOKENS = (b"\xd4\xc3\xb2\xa1", b"\xa1\xb2\xc3\xd4", b"\x0a\x0d\x0d\x0a", b"\x4d\x3c\x2b\x1a", b"\x06\0\0\0",
           b"\x01\0\0\0", b"\xc0\x0c", b"\x81\x00", b"\x88\x64", b"\x08\x06", b"\x86\xdd", b"\x16\x03\x01",
           b"\x63\x82\x53\x63", b"\x88\x47", b"\xaa\xaa\x03\0\0\0")  # fmt: skip

@@ -96,10 +96,10 @@ class Home:
     def session(self, at: float, device: int, name: str, address: bytes, port: int, segments: int) -> None:
         self.lookup(at, device, name, address)
         at += 0.05
-        data = b"\x17\x03\x03\x05\x50" + bytes(1360)
+        data = b"\x17\x03\x03\x04\x20" + bytes(1056)
         plan: list[tuple[bool, int, bytes]] = [
             (True, 2, b""), (False, 18, b""), (True, 16, b""), (True, 24, client_hello(name)),
-            (False, 16, b"\x16\x03\x03\x05\xa3" + bytes(1443)), (True, 16, b""), (True, 24, data[:130]),
+            (False, 16, b"\x16\x03\x03\x05\x40" + bytes(1344)), (True, 16, b""), (True, 24, data[:130]),
         ]  # fmt: skip
         for _ in range(segments):
             plan += [
@@ -129,10 +129,10 @@ class Home:
                 self.udp(float(at) + 0.1, device, True, pool, 123, b"\x23" + bytes(47), 123)
                 self.udp(float(at) + 0.2, device, False, pool, 123, b"\x24\x02" + bytes(46), 123)
             for at in np.arange(device * 7, DAY_S, 125):
-                query = ethernet(self.mac(device), bytes.fromhex("01005e7ffffa"), 0x0800, checksum_free_ip(
-                    self.ip(device), bytes([239, 255, 255, 250]), 17,
-                    struct.pack("!HHHH", 40_000, 1900, 8 + 120, 0) + b"M-SEARCH * HTTP/1.1\r\n".ljust(120, b" "),
-                ))  # fmt: skip
+                search = b"M-SEARCH * HTTP/1.1\r\nHOST: 239.255.255.250:1900\r\n\r\n"
+                datagram = struct.pack("!HHHH", 40_000, 1900, 8 + len(search), 0) + search
+                packet = checksum_free_ip(self.ip(device), bytes([239, 255, 255, 250]), 17, datagram)
+                query = ethernet(self.mac(device), bytes.fromhex("01005e7ffffa"), 0x0800, packet)
                 self.frames.append((float(at), query, 34))
                 arp = (
                     struct.pack("!HHBBH", 1, 0x0800, 6, 4, 1) + self.mac(device) + self.ip(device) + bytes(6)

@@ -74,10 +74,18 @@ class Kernel:
         compiled._cache = Cache(self.function)  # type: ignore[no-untyped-call]
         return compiled
 
+    @cached_property
+    def inner(self) -> Any:
+        """The function as other kernels call it: not for Python, which spares compiling."""
+        from numba import njit
+
+        options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "no_cpython_wrapper": True}
+        return njit(**options)(self.function)
+
     @property
     def _numba_type_(self) -> Any:
         """What Numba takes a kernel for when another kernel calls it."""
-        return self.dispatcher._numba_type_
+        return self.inner._numba_type_
 
     def __call__(self, *args: Any) -> Any:
         """Run the kernel; loads or compiles it for the types of the arguments on the first call."""

@@ -64,6 +64,7 @@ def find(kernel: Kernel, spec: tuple[Any, ...]) -> Callable[..., Any] | None:
                 path = folder / name
                 if path.is_file():
                     return _load(path.read_bytes(), spec)
+            _tell_once()
             image = _compile(kernel, spec)
             for folder in _folders():
                 if _keep(folder / name, image):
@@ -73,6 +74,13 @@ def find(kernel: Kernel, spec: tuple[Any, ...]) -> Callable[..., Any] | None:
             if os.environ.get("CI") == "true":
                 raise
             return None
+
+
+@cache
+def _tell_once() -> None:
+    """Say on a terminal why the first run on a machine takes longer."""
+    if sys.stderr.isatty():
+        print("compiling the analyser for this machine, once (about 15 s) ...", file=sys.stderr)
 
 
 def _folders() -> Iterator[Path]:
@@ -132,22 +140,21 @@ def _compile(kernel: Kernel, spec: tuple[Any, ...]) -> bytes:
     types: Any = numba.types
 
     parameters, arguments, kinds = _wrapper(spec, types)
-    kernel.dispatcher.compile(_numba_types(spec, types))
-    returned = kernel.dispatcher.nopython_signatures[-1].return_type
-    results = len(returned) if isinstance(returned, types.BaseTuple) else int(returned != types.none)
+    returned = kernel.function.__annotations__["return"]
+    many = returned.startswith("tuple[")
+    results = returned.count(",") + 1 if many else int(returned != "None")
     lines = [f"def entry(results, {', '.join(parameters)}):", f"    value = kernel({', '.join(arguments)})"]
     if results:
         lines.append(f"    out = carray(results, ({MOST_RESULTS},))")
     for i in range(results):
-        lines.append(f"    out[{i}] = value{f'[{i}]' if isinstance(returned, types.BaseTuple) else ''}")
+        lines.append(f"    out[{i}] = value{f'[{i}]' if many else ''}")
     names: dict[str, Any] = {"kernel": kernel, "carray": carray}
     exec("\n".join(lines), names)
     signature = types.void(types.CPointer(types.int64), *kinds)
     function = cfunc(signature, nopython=True, error_model="numpy")(names["entry"])
     library = function._library
     code: bytes = library._codegen._tm.emit_object(library._final_module)
-    head = {"symbol": function._wrapper_name, "results": results if returned != types.none else 0}
-    head["tuple"] = isinstance(returned, types.BaseTuple)
+    head = {"symbol": function._wrapper_name, "results": results, "tuple": many}
     return json.dumps(head).encode() + b"\n" + code
 
 
@@ -179,19 +186,6 @@ def _element(dtype: np.dtype[Any]) -> Any:
     from numba import from_dtype
 
     return from_dtype(dtype)
-
-
-def _numba_types(spec: tuple[Any, ...], types: Any) -> tuple[Any, ...]:
-    """Return the arguments' types as Numba names them."""
-    out = []
-    for part in spec:
-        if part is int or part is float:
-            out.append(types.int64 if part is int else types.float64)
-        elif isinstance(part[0], np.dtype):
-            out.append(types.Array(_element(part[0]), part[1], "C"))
-        else:
-            out.append(types.Tuple(_numba_types(part, types)))
-    return tuple(out)
 
 
 @cache
