@@ -145,6 +145,7 @@ def alternating(turns: list[Message]) -> tuple[Message, ...]:
     return tuple(result)
 
 
+@pytest.mark.slow
 @given(
     turns=messages, losses=losses, before=st.booleans(), handshake=st.booleans(), closes=st.booleans(),
     lan=st.integers(0, 20 * MS), wan=st.integers(0, 200 * MS), stack=st.sampled_from([LINUX, SMALL]),
