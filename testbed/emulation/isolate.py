@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from testbed.scenario.manifest import RunSummary
 
 _LOOK_S = 0.1
-_ENDS_WITHIN_S = 10.0
+_ENDS_WITHIN_S = 60.0
 _COMMAND = (
     "setpriv", "--pdeathsig", "KILL", "--",
     "unshare", "--net", "--pid", "--mount", "--mount-proc", "--fork", "--kill-child", "--",
