@@ -63,10 +63,16 @@ def bandwidth_rows(ledger: Ledger) -> list[BandwidthRow]:
     names = [ledger.roles.name(i) for i in range(len(ledger.roles.devices) + 1)]
     starts, where = np.unique(window, return_inverse=True)
     texts = [iso(int(start) * ledger.tables.window_ns) for start in starts]
-    return [
-        BandwidthRow(names[d], texts[w], sent, received)
-        for d, w, (sent, received) in zip(device.tolist(), where.tolist(), values.tolist(), strict=True)
-    ]
+    sent, received = values.T.tolist()
+    return list(
+        map(
+            BandwidthRow,
+            [names[d] for d in device.tolist()],
+            [texts[w] for w in where.tolist()],
+            sent,
+            received,
+        )
+    )
 
 
 def spike_rows(ledger: Ledger) -> list[SpikeRow]:

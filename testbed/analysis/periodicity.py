@@ -1,14 +1,8 @@
-"""How regularly devices speak (Figure 4): spectra, and the schedules behind them.
+"""The schedules behind what devices do: periods in seconds, each once, told from their harmonics.
 
-Two answers, kept apart:
-- The *spectrum* of each (device, protocol): discrete Fourier transform of the starts of its
-  activity, magnitude as a share of all starts (1: all in phase), against cycles per week. A line is
-  significant when it rises above its neighbours more than chance allows (Rayleigh test with the
-  local level of the spectrum as noise, Bonferroni over all lines).
-- The *periods*: schedules in seconds, found as chains of equal steps in the event times
-  (`testbed.analysis.chains`). A daily batch is one period here and a comb of lines there.
-
-An event is the start of a burst that the device sent and began itself; what answers is not counted.
+They are found as chains of equal steps in the event times (`testbed.analysis.chains`), in whole
+protocols and in single flows of them. A daily batch is one period here, and a comb of lines in the
+spectrum (`testbed.analysis.spectra`).
 """
 
 from __future__ import annotations
@@ -21,32 +15,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from testbed.analysis import chains as c
+from testbed.analysis.events import gather, own_events, stretch
 from testbed.analysis.ledger import PROTOCOLS
-from testbed.analysis.order import by_number
-from testbed.analysis.rows import LineRow, PeriodRow
-from testbed.analysis.tables import BY_DST
+from testbed.analysis.rows import PeriodRow
+from testbed.analysis.spectra import WEEK_S, WINDOW_S, is_harmonic, spectra
 from testbed.capture.frame import address_text
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from testbed.analysis.events import Events
     from testbed.analysis.ledger import Ledger
+    from testbed.analysis.rows import LineRow
 
-WEEK_S = 604_800.0
-WINDOW_S = 900.0
-PARTS = 8
-"""Parts of a window that events are laid into (linearly), so that fast schedules leave no alias."""
-MERGE_S = 1.0
-"""Starts of the same series closer than this are one."""
 FALSE_ALARM = 0.01
-"""Chance of a single false line, or a single false period, in the whole analysis."""
+"""Chance of a single false period in the whole analysis."""
 FEWEST_EVENTS = 6
-FEWEST_CYCLES = 5
-MAX_WINDOWS = 50_000
-"""Longest stretch that gets a spectrum (about 520 days)."""
-MAX_LINES = 2016
-"""Lines that are kept of a spectrum: all of a capture of six weeks."""
-NEIGHBOURS = 25
 SAME = 0.01
 """Periods closer than this are the same."""
 LEAST_PRESENCE = 0.25
@@ -57,79 +41,30 @@ ON_LATTICE = 0.7
 """Share of a flow's events with a step of another schedule before them, from which on it is timed by it."""
 
 
-@dataclass
-class Events:
-    """Starts of activity as series: rows ``times[starts[s]:starts[s + 1]]`` belong to series s."""
+class Regularity:
+    """Looks for regularity in a ledger; the search runs in the background until it is asked for."""
 
-    times: NDArray[np.float64]
-    """Seconds since `Events.origin_ns`."""
-    starts: NDArray[np.int64]
-    label: NDArray[np.int64]
-    """Per series: device index * len(PROTOCOLS) + protocol."""
-    origin_ns: int
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger = ledger
+        time_ns, key = own_events(ledger)
+        begin, end = stretch(ledger, time_ns)
+        inside = (time_ns >= begin) & (time_ns <= end)
+        time_ns, key = time_ns[inside], key[inside]
+        self.duration_s = (end - begin) / 1e9
+        label = ledger.roles.device.astype(np.int64) * len(PROTOCOLS) + ledger.protocol
+        groups = (len(ledger.roles.devices) + 1) * len(PROTOCOLS)
+        self.whole = gather(time_ns, label[key], groups, np.arange(groups), begin)
+        self.of_whole = _Search(self.whole)
+        flow_of_key, flow_label, self.texts = _flows(ledger, label)
+        self.flows = gather(time_ns, flow_of_key[key], len(flow_label), flow_label, begin)
+        self.of_flows = _Search(self.flows)
 
-    def series(self, s: int) -> NDArray[np.float64]:
-        """Return the times of one series."""
-        return self.times[self.starts[s] : self.starts[s + 1]]
-
-
-def own_events(ledger: Ledger) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return (time in ns, key) of all starts of what devices sent by themselves, in order of time."""
-    events = ledger.tables.events
-    key = events["key"]
-    roles = ledger.roles
-    own = (roles.device >= 0) & (roles.src == roles.device) & (ledger.keys["role"] != BY_DST)
-    chosen = (events["onward"] == 0) & own[key]
-    return events["time_ns"][chosen], key[chosen].astype(np.int64)
-
-
-def gather(
-    time_ns: NDArray[np.int64],
-    group: NDArray[np.int64],
-    groups: int,
-    label: NDArray[np.int64],
-    origin_ns: int,
-) -> Events:
-    """Sort events into series by group; starts close together are merged."""
-    order, starts = by_number(group, groups)
-    times = (time_ns[order] - origin_ns) / 1e9
-    keep = np.ones(len(times), bool)
-    keep[1:] = np.diff(times) >= MERGE_S
-    inner = starts[:-1]
-    keep[inner[inner < len(times)]] = True
-    shift = np.concatenate([[0], np.cumsum(keep)])
-    return Events(times[keep], shift[starts], label, origin_ns)
-
-
-def stretch(ledger: Ledger, time_ns: NDArray[np.int64]) -> tuple[int, int]:
-    """Return the span that is transformed: the capture, or of a very long one its busiest stretch."""
-    begin, end = ledger.begin_ns, ledger.end_ns
-    width = int(WINDOW_S * 1e9)
-    if (end - begin) // width <= MAX_WINDOWS or not len(time_ns):
-        return begin, end
-    breaks = np.flatnonzero(np.diff(time_ns) > 7 * 86_400 * 10**9)
-    edges = np.concatenate([[0], breaks + 1, [len(time_ns)]])
-    longest = int(np.argmax(np.diff(edges)))
-    begin, end = int(time_ns[edges[longest]]), int(time_ns[edges[longest + 1] - 1]) + 1
-    return begin, min(end, begin + MAX_WINDOWS * width)
-
-
-def periodicity(ledger: Ledger) -> tuple[list[LineRow], list[PeriodRow]]:
-    """Return the spectra and the schedules."""
-    time_ns, key = own_events(ledger)
-    begin, end = stretch(ledger, time_ns)
-    inside = (time_ns >= begin) & (time_ns <= end)
-    time_ns, key = time_ns[inside], key[inside]
-    label = ledger.roles.device.astype(np.int64) * len(PROTOCOLS) + ledger.protocol
-    groups = (len(ledger.roles.devices) + 1) * len(PROTOCOLS)
-    whole = gather(time_ns, label[key], groups, np.arange(groups), begin)
-    flow_of_key, flow_label, flow_text = _flows(ledger, label)
-    flows = gather(time_ns, flow_of_key[key], len(flow_label), flow_label, begin)
-    duration_s = (end - begin) / 1e9
-    rows = _merge(ledger, _schedules(whole), _schedules(flows), whole, flows, flow_text, duration_s)
-    lines, significant = _spectra(ledger, whole, duration_s, rows)
-    resolution = WEEK_S / max(duration_s, WINDOW_S)
-    return lines, [_with_lines(row, significant, resolution) for row in rows]
+    def rows(self) -> tuple[list[LineRow], list[PeriodRow]]:
+        """Return the spectra and the schedules."""
+        periods = _merge(self)
+        lines, significant = spectra(self.ledger, self.whole, self.duration_s, periods)
+        resolution = WEEK_S / max(self.duration_s, WINDOW_S)
+        return lines, [_with_lines(row, significant, resolution) for row in periods]
 
 
 def _flows(
@@ -163,57 +98,58 @@ class _Found:
     """Found in the whole protocol, not in one flow of it."""
 
 
-def _schedules(events: Events) -> list[_Found]:
-    count = len(events.starts) - 1
-    size = np.diff(events.starts)
-    used = np.flatnonzero(size >= FEWEST_EVENTS)
-    if not len(used):
-        return []
-    # Bonferroni: every series, tolerance and candidate is a trial.
-    trials = len(used) * len(c.TOLERANCES) * c.CANDIDATES
-    limit = log(FALSE_ALARM / trials)
-    out = np.zeros((count, c.ROUNDS, c.COLUMNS))
-    counts = np.zeros(count, np.int64)
-    half = int(np.searchsorted(events.starts, len(events.times) // 2, side="right"))
-    longest = int(size.max())
+class _Search:
+    """Finds the schedules of series on a thread of its own."""
 
-    failures: list[BaseException] = []
+    def __init__(self, events: Events) -> None:
+        self.events = events
+        self.size = np.diff(events.starts)
+        self.used = np.flatnonzero(self.size >= FEWEST_EVENTS)
+        self.out = np.zeros((len(self.size), c.ROUNDS, c.COLUMNS))
+        self.counts = np.zeros(len(self.size), np.int64)
+        self.failure: BaseException | None = None
+        self.thread = threading.Thread(target=self._run)
+        self.thread.start()
 
-    def look(first: int, until: int) -> None:
+    def _run(self) -> None:
+        if not len(self.used):
+            return
+        # Bonferroni: every series, tolerance and candidate is a trial.
+        limit = log(FALSE_ALARM / (len(self.used) * len(c.TOLERANCES) * c.CANDIDATES))
+        events, work = self.events, c.workspace(int(self.size.max()))
         try:
-            work = c.workspace(longest)
-            c.find_schedules(events.times, events.starts, first, until, limit, out, counts, work)
-        except BaseException as error:  # raised below, on the caller's thread
-            failures.append(error)
+            c.find_schedules(
+                events.times, events.starts, 0, len(self.size), limit, self.out, self.counts, work
+            )
+        except BaseException as error:  # raised on the thread that asks
+            self.failure = error
 
-    other = threading.Thread(target=look, args=(min(half, count), count))
-    other.start()
-    look(0, min(half, count))
-    other.join()
-    if failures:
-        raise failures[0]
-    return [
-        _Found(s, int(events.label[s]), out[s, k], float(out[s, k, c.MEMBERS]) / int(size[s]))
-        for s in used.tolist()
-        for k in range(int(counts[s]))
-    ]
+    def found(self) -> list[_Found]:
+        """Wait for the end; return what was found."""
+        self.thread.join()
+        if self.failure is not None:
+            raise self.failure
+        return [
+            _Found(
+                s,
+                int(self.events.label[s]),
+                self.out[s, k],
+                float(self.out[s, k, c.MEMBERS]) / int(self.size[s]),
+            )
+            for s in self.used.tolist()
+            for k in range(int(self.counts[s]))
+        ]
 
 
-def _merge(
-    ledger: Ledger,
-    whole: list[_Found],
-    flows: list[_Found],
-    whole_events: Events,
-    flow_events: Events,
-    texts: list[str],
-    duration_s: float,
-) -> list[PeriodRow]:
+def _merge(search: Regularity) -> list[PeriodRow]:
     """Join what was found in whole protocols and in single flows: each schedule once."""
+    whole, flows = search.of_whole.found(), search.of_flows.found()
+    trials = (len(search.flows.starts) - 1) * len(c.TOLERANCES) * c.CANDIDATES
+    limit = log(FALSE_ALARM / max(1, trials))
     taken: dict[int, list[_Found]] = {}
-    limit = log(FALSE_ALARM / max(1, (len(flow_events.starts) - 1) * len(c.TOLERANCES) * c.CANDIDATES))
     rows = []
     ranked = sorted(
-        [(found, "") for found in whole] + [(found, texts[found.series]) for found in flows],
+        [(found, "") for found in whole] + [(found, search.texts[found.series]) for found in flows],
         key=lambda pair: (pair[0].label, pair[0].values[c.LOG_P]),
     )
     for found, text in ranked:
@@ -222,14 +158,14 @@ def _merge(
             continue
         if any(_same(found, other) for other in known):
             continue
-        times = (flow_events if text else whole_events).series(found.series)
+        times = (search.flows if text else search.whole).series(found.series)
         if any(
-            _by_the_lattice(found, times, other, whole_events) > limit for other in known if other.of_protocol
+            _by_the_lattice(found, times, other, search.whole) > limit for other in known if other.of_protocol
         ):
             continue
         found.of_protocol = not text
         known.append(found)
-        rows.append(_row(ledger, found, text, duration_s))
+        rows.append(_row(search.ledger, found, text, search.duration_s))
     return rows
 
 
@@ -292,103 +228,6 @@ def _row(ledger: Ledger, found: _Found, text: str, duration_s: float) -> PeriodR
         lines="",
         kind="schedule" if coverage >= EPISODE_PCT else "episode",
         p_value=float(f"{exp(max(float(values[c.LOG_P]), -700.0)):.3g}"),
-    )
-
-
-def _spectra(
-    ledger: Ledger, events: Events, duration_s: float, periods: list[PeriodRow]
-) -> tuple[list[LineRow], dict[tuple[str, str], list[float]]]:
-    """Return all lines, and the significant ones of each (device, protocol) in cycles per week.
-
-    A line is significant by itself, or, where a period was found, as one of its harmonics: then only
-    that one line is tested, not all.
-    """
-    fundamentals: dict[tuple[str, str], list[float]] = {}
-    for row in periods:
-        fundamentals.setdefault((row.device, row.protocol), []).append(row.cycles_per_week)
-    windows = int(duration_s // WINDOW_S)
-    rows: list[LineRow] = []
-    significant: dict[tuple[str, str], list[float]] = {}
-    sizes = np.diff(events.starts)
-    used = np.flatnonzero(sizes >= 2)
-    if windows < 4 or not len(used):
-        return rows, significant
-    lines = windows // 2
-    threshold, single = log(lines * len(used) / FALSE_ALARM), -log(FALSE_ALARM)
-    resolution = WEEK_S / (windows * WINDOW_S)
-    frequency = np.arange(1, lines + 1, dtype=np.float64) * resolution
-    shown_frequency = np.round(frequency, 4)
-    for s in used.tolist():
-        magnitude, height = spectrum(events.series(s), windows)
-        device, protocol = divmod(int(events.label[s]), len(PROTOCOLS))
-        name, word = ledger.roles.name(device), PROTOCOLS[protocol]
-        high = height > threshold
-        for base in fundamentals.get((name, word), ()):
-            high |= (height > single) & is_harmonic(frequency, base, resolution)
-        peak = high & is_peak(magnitude) & (np.arange(1, lines + 1) >= FEWEST_CYCLES)
-        if sizes[s] < FEWEST_EVENTS:
-            peak[:] = False
-        keep = np.arange(lines)
-        if lines > MAX_LINES:
-            strongest = np.zeros(lines, bool)
-            strongest[np.argpartition(magnitude, -MAX_LINES)[-MAX_LINES:]] = True
-            keep = np.flatnonzero(strongest | peak)
-        significant[name, word] = frequency[peak].tolist()
-        chance = np.exp(-np.minimum(height, 700.0))
-        rows += [
-            LineRow(name, word, f, m, p, float(f"{h:.3g}"))
-            for f, m, p, h in zip(
-                shown_frequency[keep].tolist(),
-                np.round(magnitude[keep], 5).tolist(),
-                peak[keep].tolist(),
-                chance[keep].tolist(),
-                strict=True,
-            )
-        ]
-    return rows, significant
-
-
-def spectrum(times: NDArray[np.float64], windows: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return (magnitude, height) of the lines 1 to windows/2 cycles per span.
-
-    Events are shared linearly between two neighbouring parts of a window, which suppresses what
-    schedules faster than the windows would leave in the spectrum. The height is the power over its
-    expectation by chance: the larger of the Poisson level and the local median of the spectrum.
-    """
-    parts = windows * PARTS
-    position = times * (PARTS / WINDOW_S)
-    left = np.floor(position).astype(np.int64)
-    share = position - left
-    series = np.bincount(left % parts, 1 - share, parts) + np.bincount((left + 1) % parts, share, parts)
-    power = np.abs(np.fft.rfft(series)[1 : windows // 2 + 1]) ** 2
-    n = float(len(times))
-    level = np.maximum(n, local_median(power) / log(2))
-    return np.sqrt(power) / n, power / level
-
-
-def local_median(power: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the median of each line's neighbourhood (blocks of lines, joined linearly)."""
-    block = 2 * NEIGHBOURS + 1
-    if len(power) <= block:
-        return np.full(len(power), float(np.median(power)))
-    blocks = len(power) // block
-    medians = np.median(power[: blocks * block].reshape(blocks, block), axis=1)
-    centres = np.arange(blocks) * block + NEIGHBOURS
-    return np.interp(np.arange(len(power)), centres, medians)
-
-
-def is_peak(magnitude: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Return which lines are no lower than the two on either side: a broad peak is one line."""
-    padded = np.pad(magnitude, 2, constant_values=-1.0)
-    sides = [padded[shift : shift + len(magnitude)] for shift in (0, 1, 3, 4)]
-    return np.asarray(np.all([magnitude >= side for side in sides], axis=0))
-
-
-def is_harmonic(frequency: NDArray[np.float64], base: float, resolution: float) -> NDArray[np.bool_]:
-    """Return which lines are a fundamental or its harmonics, within the spectrum's resolution."""
-    order = np.round(frequency / base)
-    return np.asarray(
-        (order >= 1) & (np.abs(frequency - order * base) <= 0.6 * resolution) & (base >= 2 * resolution)
     )
 
 

@@ -15,7 +15,7 @@ from testbed.analysis.devices import device_rows
 from testbed.analysis.disruption import Disruption, as_states, find_disruptions
 from testbed.analysis.geography import Atlas
 from testbed.analysis.ledger import PAYLOAD, PORT, Ledger
-from testbed.analysis.periodicity import periodicity
+from testbed.analysis.periodicity import Regularity
 from testbed.analysis.protocols import protocol_rows, state_rows, whole_capture
 from testbed.analysis.result import Analysis
 from testbed.analysis.roles import find_roles
@@ -216,10 +216,9 @@ def _result(
     normal: Normal | None,
 ) -> Analysis:
     tables = ledger.tables
-    totals = whole_capture(ledger)
-    lines, periods = periodicity(ledger)
+    regularity = Regularity(ledger)  # searches while the rest is added up
     services = Services(ledger)
-    return Analysis(
+    result = Analysis(
         captures=capture.names,
         begin=iso(ledger.begin_ns) if ledger.end_ns else "",
         end=iso(ledger.end_ns) if ledger.end_ns else "",
@@ -237,8 +236,6 @@ def _result(
         protocols=protocol_rows(ledger),
         bandwidth=bandwidth_rows(ledger),
         spikes=spike_rows(ledger),
-        periodicity=lines,
-        periods=periods,
         services=service_rows(services, atlas),
         places=place_rows(services, atlas),
         states=state_rows(ledger),
@@ -250,8 +247,10 @@ def _result(
         ],
         state_spans=ledger.states,
         ledger=ledger,
-        **totals,
+        **whole_capture(ledger),
     )
+    result.periodicity, result.periods = regularity.rows()
+    return result
 
 
 def _found(states: Sequence[State], disruptions: list[Disruption]) -> list[tuple[State, str, str]]:

@@ -10,7 +10,8 @@ from scapy.layers.l2 import Ether
 
 from testbed.analysis import analyse
 from testbed.analysis import chains as c
-from testbed.analysis.periodicity import FALSE_ALARM, spectrum
+from testbed.analysis.periodicity import FALSE_ALARM
+from testbed.analysis.spectra import spectrum
 from tests.unit.captures import BEGIN, CLOUD, PLUG, PLUG_IP, ROUTER, ROUTER_IP, frame, pcap, save
 
 if TYPE_CHECKING:
