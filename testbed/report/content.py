@@ -52,7 +52,7 @@ def content(analysis: Analysis) -> dict[str, Any]:
             if analysis.protocol_packets.get(name)
         ],
         "breakdown": _breakdown(analysis, names),
-        "bandwidth": _bandwidth(analysis, names),
+        "bandwidth": bandwidth_series(analysis, names),
         "states": _states(analysis, names),
         "spectra": _spectra(analysis, names),
         "periods": _periods(analysis.periods, names),
@@ -75,8 +75,11 @@ def _breakdown(analysis: Analysis, names: Sequence[str]) -> dict[str, dict[str, 
     return out
 
 
-def _bandwidth(analysis: Analysis, names: Sequence[str]) -> dict[str, Any]:
-    """Return bytes sent and received in each window; windows are joined where there are too many."""
+def bandwidth_series(analysis: Analysis, names: Sequence[str]) -> dict[str, Any]:
+    """Return bytes sent and received in each window, beginning at `begin_s` (Unix time), `step_s` long.
+
+    Windows are joined where there are too many, so that no capture makes a long list.
+    """
     if not analysis.bandwidth:
         return {"begin_s": 0, "step_s": analysis.window_s, "devices": {}}
     stamp = {text: parse_time(text) // 10**9 for text in {row.window_start for row in analysis.bandwidth}}

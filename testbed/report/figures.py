@@ -10,8 +10,9 @@ from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from testbed.analysis.run import parse_time
+from testbed.analysis.bandwidth import iso
 from testbed.errors import WorldError
+from testbed.report.content import bandwidth_series
 from testbed.report.palette import (
     APPLICATION_ORDER,
     COLOURS,
@@ -31,6 +32,7 @@ from testbed.report.plots import (
     new_figure,
     stack,
 )
+from testbed.report.summary import every
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -111,14 +113,10 @@ def bandwidth(analysis: Analysis) -> Figure | None:
         return None
     import numpy as np
 
-    starts = {row.window_start: parse_time(row.window_start) / 1e9 for row in analysis.bandwidth}
-    begin, step = min(starts.values()), analysis.window_s
-    count = round((max(starts.values()) - begin) / step) + 1
-    values = {name: np.zeros((2, count)) for name in names}
-    for row in analysis.bandwidth:
-        if row.device in values:
-            slot = round((starts[row.window_start] - begin) / step)
-            values[row.device][:, slot] = row.sent_bytes, row.received_bytes
+    series = bandwidth_series(analysis, names)
+    step = series["step_s"]
+    values = {name: np.array([both["sent"], both["received"]]) for name, both in series["devices"].items()}
+    count = len(series["devices"][names[0]]["sent"])
     unit, word = (86_400.0, "days") if count * step > 2 * 86_400 else (3600.0, "hours")
     edges = np.arange(count + 1) * step / unit
     figure = new_figure(PAGE_IN, 0.35 + 0.95 * -(-len(names) // 2))
@@ -148,8 +146,8 @@ def bandwidth(analysis: Analysis) -> Figure | None:
     for axes in list(panels.flat)[len(names) :]:
         axes.set_visible(False)
     for axes in panels[-1]:
-        axes.set_xlabel(f"{word} since {analysis.begin[:16].replace('T', ' ')} UTC")
-    figure.supylabel(f"bytes in {step / 60:g} min", fontsize=7)
+        axes.set_xlabel(f"{word} since {iso(series['begin_s'] * 10**9)[:16].replace('T', ' ')} UTC")
+    figure.supylabel(f"bytes in {every(step)}", fontsize=7)
     key_below(figure, [panels[0][0]])
     return figure
 

@@ -46,17 +46,21 @@ def facts(analysis: Analysis) -> list[tuple[str, str]]:
     names = {row.name or row.address for row in analysis.services}
     places = {row.country for row in analysis.services} - {""}
     out = [
-        (str(sum(bool(row.packets) for row in analysis.devices)), "devices"),
-        (str(len(names)), "names they speak to or ask for"),
+        _counted(sum(bool(row.packets) for row in analysis.devices), "device", "devices"),
+        _counted(len(names), "name that is spoken to or asked for", "names that are spoken to or asked for"),
         (f"{encrypted:.0f} %", "of bytes encrypted"),
         (f"{plain:.0f} %", "of bytes readable application data"),
     ]
     if places:
-        out.insert(2, (str(len(places)), "countries and US states"))
+        out.insert(2, _counted(len(places), "country or US state", "countries and US states"))
     if analysis.dependencies:
         lost = sum(bool(row.disrupted) for row in analysis.dependencies)
         out.append((f"{lost} of {len(analysis.dependencies)}", "devices lose services without the Internet"))
     return out
+
+
+def _counted(count: int, one: str, many: str) -> tuple[str, str]:
+    return str(count), one if count == 1 else many
 
 
 def _shares(analysis: Analysis) -> tuple[float, float]:
@@ -72,10 +76,11 @@ def sentences(analysis: Analysis) -> list[str]:
     if not active:
         return ["The capture shows no device."]
     total = sum(row.bytes for row in active)
-    out.append(
-        f"{active[0].device} is the busiest device: {100 * active[0].bytes / total:.0f} % of all bytes, "
-        f"{active[0].mean_bytes_per_s:.0f} B/s on average."
-    )
+    if len(active) > 1:
+        out.append(
+            f"{active[0].device} is the busiest device: {100 * active[0].bytes / total:.0f} % of all bytes, "
+            f"{size(active[0].mean_bytes_per_s)}/s on average."
+        )
     plainest = max(active, key=lambda row: row.plaintext_pct)
     if plainest.plaintext_pct >= 1:
         out.append(
@@ -141,7 +146,7 @@ def glance(analysis: Analysis, names: Sequence[str]) -> list[dict[str, Any]]:
                 "what": " · ".join(
                     filter(None, (_GROUPS.get(device.class_, ""), device.link, device.vendor))
                 ),
-                "rate": f"{device.mean_bytes_per_s:.3g} B/s",
+                "rate": f"{size(device.mean_bytes_per_s)}/s",
                 "bytes": size(device.bytes),
                 "encrypted": device.encrypted_pct,
                 "plain": device.plaintext_pct,
