@@ -161,7 +161,8 @@ def test_a_filled_uplink_makes_the_others_wait(tmp_path: Path) -> None:
     begin, end = pulled.min(), pulled.max()
     rate = load_setup("internet-outage").topology.wan.rate
     assert rate is not None
-    assert end - begin == pytest.approx(20e6 * 8 / rate, rel=0.3), "the rate of the WAN"
+    least = 20e6 * 8 / rate
+    assert 0.95 * least <= end - begin < 2 * least, "a link of that rate, shared with others"
     others = exchanges(run)
     others = others[(others["device"] != "google_home_mini") & others["protocol"].isin(["DNS", "MQTT"])]
     bad = ~others["outcome"].isin(["ok", "sent"])
