@@ -11,10 +11,21 @@ from testbed.models import DeviceModel
 from testbed.models.load import list_devices, list_scenarios, list_topologies, load_device, load_topology
 from testbed.models.setup import load_setup
 
-NAMES = (
-    "arlo_base bt_tracker dlink_motion echo_dot foobot google_home_mini hive_hub hive_motion hs110_plug"
-    " mi_band nest_protect parrot_pot smartphone"
-).split()
+NAMES = [
+    "arlo_base",
+    "bt_tracker",
+    "dlink_motion",
+    "echo_dot",
+    "foobot",
+    "google_home_mini",
+    "hive_hub",
+    "hive_motion",
+    "hs110_plug",
+    "mi_band",
+    "nest_protect",
+    "parrot_pot",
+    "smartphone",
+]
 TABLE_1 = {
     "hive_hub": ("H", 1.8, 120), "hs110_plug": ("H", 2.05, 100), "google_home_mini": ("H", 1.4, 125),
     "echo_dot": ("H", 1.95, 125), "arlo_base": ("H", 4.6, 70), "foobot": ("S", 1.79, 18),
@@ -63,7 +74,10 @@ def _names_asked_for(value: Any, key: str = "") -> set[str]:
     """Collect the DNS names in a habit's parameters, its `sources` left out."""
     if isinstance(value, dict):
         return {
-            name for inner, part in value.items() if inner != "sources" for name in _names_asked_for(part, inner)
+            name
+            for inner, part in value.items()
+            if inner != "sources"
+            for name in _names_asked_for(part, inner)
         }
     if isinstance(value, list | tuple):
         return {name for part in value for name in _names_asked_for(part, key)}
