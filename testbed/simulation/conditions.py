@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from testbed.host import Service
     from testbed.models.topology import Impairment
     from testbed.scenario.timeline import Impaired, Outage, Timeline
+    from testbed.simulation.connection import Connection
     from testbed.simulation.node import Node
-    from testbed.simulation.streams import SimStream
 
 FORWARDING_NS = 150_000
 """Time the router takes to forward a packet or answer one itself."""
@@ -234,7 +234,7 @@ class LivePath:
     """The way of one connection while something may be wrong (see `testbed.simulation.tcp.Path`)."""
 
     def __init__(
-        self, conditions: Conditions, node: Node, server: Server, port: int, stream: SimStream
+        self, conditions: Conditions, node: Node, server: Server, port: int, stream: Connection
     ) -> None:
         self.conditions, self.node, self.server, self.port = conditions, node, server, port
         self.stream = stream

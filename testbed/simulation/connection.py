@@ -1,0 +1,331 @@
+"""The kernel's half of a simulated connection: its counters, and how its plans go.
+
+Rules of this file:
+- A plan on a calm network depends on sizes and delays alone; it is played once and used again.
+- Whatever else happens is played on the live path, segment by segment.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+from testbed.host import (
+    About,
+    NetError,
+    NoReply,
+    Refused,
+    StreamLost,
+    TlsHello,
+    Unreachable,
+)
+from testbed.simulation import tape as t
+from testbed.simulation.conditions import LivePath, Server
+from testbed.simulation.node import NEVER, Node
+from testbed.simulation.plans import (
+    BEFORE,
+    CLIENT,
+    FIN,
+    SERVER,
+    SYN,
+    Message,
+    Plan,
+    Played,
+    Timer,
+    keepalive,
+    reset,
+)
+from testbed.simulation.sealing import Sealing
+from testbed.simulation.tcp import play
+from testbed.simulation.wire import ip_number, quoted_segment
+
+if TYPE_CHECKING:
+    from testbed.host import Session
+    from testbed.simulation.library import Key
+    from testbed.simulation.network import Network
+
+FAILURES: dict[str, type[NetError]] = {
+    "no-reply": NoReply, "refused": Refused, "unreachable": Unreachable, "lost": StreamLost,
+}  # fmt: skip
+BULK_BYTES = 48_000
+"""Transfers of this size fill their window: they are paced by a rate-limited link, not dropped."""
+IDLE_RESET_NS = 1_000_000_000
+SMALL_UP_BYTES, SMALL_DOWN_BYTES = 2_900, 13_000
+"""Messages that fit into the initial windows, whatever the window has grown to."""
+
+
+class Course(NamedTuple):
+    """How an operation on a connection goes, in absolute nanoseconds."""
+
+    start: int
+    played: Played
+    failure: type[NetError] | None
+    done: int
+    row: int | None
+    """Number of the record on the tape, None if nobody sees it."""
+    last: int
+    """When its last segment passes the router."""
+
+
+Sizes = tuple[int, int, int, bool]
+"""A request and its answer: bytes up, bytes down, the server's time to think (ns), whether it closes."""
+
+
+class Connection:
+    """A client's connection as its kernel keeps it (see `testbed.simulation.streams`)."""
+
+    about: About = About("TCP")
+    """What the connection was last used for: labels its kernel's own segments."""
+
+    def __init__(
+        self, network: Network, node: Node, behaviour: str, server: Server | None, port: int, peer: str,
+        hello: TlsHello | None, keepalive_s: float | None,
+    ) -> None:  # fmt: skip
+        self.network, self.node, self.behaviour = network, node, behaviour
+        self.server = server or Server("nobody", peer, ip_number(peer), 20_000_000, 50)
+        self.port = port
+        self.peer = (peer, port)
+        self.open = False
+        self.keepalive_ns = round(keepalive_s * 1e9) if keepalive_s else 0
+        self.local_port = node.port()
+        self.client = node.lease.address if node.lease else node.name
+        self.jitter_ns = network.conditions.jitter_ns(node)
+        self.session: Session | None = None
+        self.expires = False
+        """Whether the server's program may drop the connection by itself."""
+        self.began = network.env.now
+        station = self.server.station
+        self.peer_boots = station.boots if station is not None else 0
+        rng = node.rng
+        self.seqs = [rng.getrandbits(32), rng.getrandbits(32)]
+        self.ipids = [rng.getrandbits(16), rng.getrandbits(16)]
+        self.stamps = (node.stamp, rng.getrandbits(31))
+        self.echoes = [-NEVER, -NEVER]
+        secret = rng.randbytes(32) if hello else b""
+        self.sealing = Sealing(hello, secret, self.server.host_name, network.pool)
+        window = node.stack.initial_window
+        self.cwnd = (window, 10)
+        self.timers: tuple[Timer, Timer] | None = None
+        """What the kernels learned of the round trip while something was wrong."""
+        self.quiet = -NEVER
+        """When nothing of the connection is under way any more."""
+        self.lost_at = NEVER
+        self.row: int | None = None
+        self.last = 0
+        """When the last segment of that record passes the router."""
+        self.course: Course | None = None
+        """The latest operation."""
+        lan = node.lan_ns + (self.server.station.lan_ns if self.server.station else 0)
+        self.lan = lan
+        self.wan = (
+            self.server.delay_ns + network.conditions.wan_ns + self.jitter_ns if self.server.delay_ns else 0
+        )
+
+    def forgotten(self, at: int) -> bool:
+        """Whether the server has dropped the connection by then; it remembers none from before a restart."""
+        station = self.server.station
+        if station is not None and station.boots != self.peer_boots:
+            return True
+        expired = getattr(self.session, "expired", None)
+        return bool(expired(self.network.unix(at))) if expired else False
+
+    def _there(self) -> bool:
+        """Whether a server that is a device of the home is there, and has been since the connect."""
+        station = self.server.station
+        return station is None or (station.link == "home" and station.boots == self.peer_boots)
+
+    def _exchange(self, about: About) -> tuple[int, int]:
+        self.node.exchanges += 1
+        self.about = about
+        return self.node.exchanges, self.network.label(self.node.name, self.behaviour, about)
+
+    def _course(
+        self,
+        sizes: Sizes | None,
+        plan: Plan | None,
+        up: bytes,
+        down: bytes,
+        start: int,
+        deadline: int,
+        label: int,
+        exchange: int,
+    ) -> Course:
+        """Settle how an operation goes, and put its record on the tape.
+
+        Either `sizes` says it (a request and its answer), or `plan` does.
+        """
+        network, node = self.network, self.node
+        conditions, library = network.conditions, network.library
+        shift, pace = 0, 0
+        calm = self._there() if not self.wan else node.link == "open"
+        if self.wan and not calm and conditions.calm(network.env.now):
+            calm, shift, pace = self._room(start, len(up), len(down))
+        if sizes is not None:
+            small = sizes[0] < SMALL_UP_BYTES and sizes[1] < SMALL_DOWN_BYTES
+            cwnd = (node.stack.initial_window, 10) if small else self._window(start)
+            key: Key = (sizes, cwnd, id(node.stack), self.lan, self.wan, pace)
+        else:
+            key = (plan, id(node.stack), self.lan, self.wan, pace)
+            cwnd = self.cwnd
+        if calm and (self.session is not None or self.port in self.server.ports):
+            script = library.find(key)
+            if script is None:
+                chosen = plan or self._turns(sizes, cwnd)
+                script = library.make(key, chosen, node.stack, self.lan, self.wan, pace)
+            played = script.played
+            began = start + shift
+            last = began + script.span
+            end = max(last, began + played.quiet)
+            if end < conditions.next_change and end < node.link_until and began + played.done <= deadline:
+                row = self._record(script.number, began, up, down, label, exchange, script.span)
+                self.timers = None
+                return Course(began, played, None, began + played.done, row, last)
+        chosen = (plan or self._turns(sizes, cwnd))._replace(timers=self.timers)
+        path = LivePath(conditions, node, self.server, self.port, self)
+        played = play(chosen, node.stack, network.server_stack, path, start, min(deadline, node.link_until))
+        self.timers = played.timers
+        script = network.tape.script(played, node.stack, network.server_stack)
+        row = self._record(script.number, start, up, down, label, exchange, script.span)
+        self._errors(played, start, label)
+        failure = FAILURES.get(played.outcome)
+        return Course(start, played, failure, start + played.done, row, start + script.span)
+
+    def _room(self, start: int, up: int, down: int) -> tuple[bool, int, int]:
+        """See what a rate-limited WAN does to an operation: whether it is calm, its delay, its pace."""
+        conditions = self.network.conditions
+        bucket, upwards = conditions.down_bucket, conditions.up_bucket
+        if bucket is None or upwards is None:
+            return True, 0, 0
+        size = up + down + 600
+        if upwards.room(start, up + 300) and bucket.room(start, size):
+            return True, 0, 0
+        if size < BULK_BYTES:
+            return False, 0, 0
+        wait = bucket.wait(start)
+        bucket.owe(start, size)
+        return True, max(0, wait - bucket.queue_ns), round(1000 / bucket.bytes_per_ns)
+
+    def _turns(self, sizes: Sizes | None, cwnd: tuple[int, int]) -> Plan:
+        """Return the plan of a request and its answer."""
+        assert sizes is not None
+        up, down, think, close = sizes
+        messages = [Message(CLIENT, up)]
+        if down:
+            messages.append(Message(SERVER, down, think))
+        if close:
+            messages += [Message(SERVER, 0, 0, True), Message(CLIENT, 0, 0, True)]
+        return Plan(tuple(messages), False, cwnd, 2 * (self.lan + self.wan))
+
+    def _errors(self, played: Played, start: int, label: int) -> None:
+        """Record the ICMP errors that the router sent about the segments of a plan."""
+        network, node = self.network, self.node
+        for when, seq, index in played.unreachable:
+            size = next((s.length for s in played.segments if s.side == CLIENT and s.seq == seq), 0)
+            quoted = quoted_segment(
+                node.model.ttl,
+                (self.ipids[0] + index) & 0xFFFF,
+                (node.ip, self.local_port),
+                (self.server.ip, self.port),
+                self.seqs[0] + seq,
+                40 + size,
+            )
+            network.unreachable(node, start + when, label, quoted, network.code(start + when), None)
+
+    def _record(
+        self, script: int, start: int, up: bytes, down: bytes, label: int, exchange: int, span: int
+    ) -> int | None:
+        node, server, tape = self.node, self.server, self.network.tape
+        if node.link != "home" or start + span < 0:
+            return None
+        up_at = len(tape.arena)
+        tape.arena += up
+        down_at = up_at + len(up)
+        tape.arena += down
+        return tape.plan(
+            start, NEVER, NEVER, label, exchange, script, node.mac_int,
+            server.mac_int or self.network.router.mac, node.ip, server.ip, self.local_port, self.port,
+            node.model.ttl | server.ttl << 8, *self.seqs, *self.ipids, up_at, down_at, len(up), len(down),
+            *self.stamps, self.echoes[SERVER], self.echoes[CLIENT],
+        )  # fmt: skip
+
+    def _adopt(self, course: Course) -> None:
+        """Move the connection's counters past a plan; its delayed ACK yields to the next words."""
+        played = course.played
+        if self.row is not None and self.last >= course.start:
+            self.network.tape.cut_plan(self.row, course.start, t.P_ACK_CUT)
+        self.row, self.last, self.course = course.row, course.last, course
+        seqs, ipids, advance, counts = self.seqs, self.ipids, played.advance, played.counts
+        seqs[0] = (seqs[0] + advance[0]) & 0xFFFFFFFF
+        seqs[1] = (seqs[1] + advance[1]) & 0xFFFFFFFF
+        ipids[0] = (ipids[0] + counts[0]) & 0xFFFF
+        ipids[1] = (ipids[1] + counts[1]) & 0xFFFF
+        client, server = played.last_sent
+        if client != BEFORE:
+            self.echoes[0] = course.start + client
+        if server != BEFORE:
+            self.echoes[1] = course.start + server
+        self.cwnd = played.cwnd
+        quiet = course.start + played.quiet
+        if quiet > self.quiet:
+            self.quiet = quiet
+
+    def _probe(self, about: About) -> bool:
+        """Send a keep-alive probe (RFC 9293 §3.8.4); tell whether it is answered."""
+        network, conditions = self.network, self.network.conditions
+        at = network.env.now
+        exchange, label = self._exchange(about)
+        seen = at + self.lan
+        answered = self.node.link == "open" or (
+            conditions.uplink_at(seen) == "up"
+            and conditions.uplink_at(seen + 2 * self.wan) == "up"
+            and conditions.down(self.server, seen) is None
+        )
+        key = ("keepalive", self.lan, self.wan, answered)
+        make = partial(keepalive, self.lan, self.wan, answered=answered)
+        script = network.library.kept(key, self.node.stack, make)
+        row = self._record(script.number, at, b"", b"", label, exchange, script.span)
+        if row is not None:
+            network.tape.cut_plan(row, self.node.link_until)
+        self._adopt(Course(at, script.played, None, at, row, at))
+        return answered
+
+    def _reset(self, now: int) -> None:
+        node = self.node
+        if self.row is not None and self.last > now:
+            self.network.tape.cut_plan(self.row, now)
+        if node.link != "down" and node.lease is not None:
+            self._rewind(now)
+            exchange, label = self._exchange(About(*self.about[:2], why="abort"))
+            script = self.network.library.kept(("reset", self.lan), node.stack, partial(reset, self.lan))
+            row = self._record(script.number, now, b"", b"", label, exchange, self.lan)
+            if row is not None and now + self.lan >= node.link_until:
+                self.network.tape.cut_plan(row, now)
+        self._gone()
+
+    def _rewind(self, now: int) -> None:
+        """Set the counters to what an operation that is broken off had sent and heard by now."""
+        course = self.course
+        if course is None or (course.failure is None and self.last <= now):
+            return
+        advance = course.played.advance
+        base = [(self.seqs[side] - advance[side]) & 0xFFFFFFFF for side in (CLIENT, SERVER)]
+        sent = heard = 0
+        for segment in course.played.segments:
+            if segment.side == CLIENT and course.start + segment.sent <= now:
+                sent = max(sent, segment.seq + segment.length + bool(segment.flags & (SYN | FIN)))
+                heard = max(heard, segment.ack)
+        self.seqs = [(base[CLIENT] + sent) & 0xFFFFFFFF, (base[SERVER] + heard) & 0xFFFFFFFF]
+
+    def _break(self, now: int) -> None:
+        if self.row is not None and self.last > now:
+            self.network.tape.cut_plan(self.row, now)
+        self._gone()
+
+    def _gone(self) -> None:
+        self.open = False
+        self.node.streams.discard(self)
+
+    def _window(self, now: int) -> tuple[int, int]:
+        if now - self.quiet > IDLE_RESET_NS:
+            self.cwnd = (self.node.stack.initial_window, 10)
+        return self.cwnd
