@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,6 +47,11 @@ if TYPE_CHECKING:
     help="Play nothing: measure the runs that an earlier --keep left in this folder.",
 )
 @click.option(
+    "--vary",
+    metavar="DEVICE",
+    help="Instead: halve and double each assumed number of a device's model; tell which claims change.",
+)
+@click.option(
     "--out",
     metavar="DIR",
     required=True,
@@ -63,6 +69,7 @@ def command(
     parts: str | None,
     keep: bool,
     runs: Path | None,
+    vary: str | None,
     out: Path,
     force: bool,
     quiet: bool,
@@ -78,8 +85,11 @@ def command(
     from testbed.reproduction.output import csv_text, summary
     from testbed.reproduction.pages import html, markdown
     from testbed.reproduction.runs import look_again, plan, play_all
+    from testbed.reproduction.sides import sides
     from testbed.reproduction.verdict import judge
 
+    if vary is not None:
+        return _vary(vary, out, jobs or os.cpu_count() or 1, force)
     refuse_existing(out, force=force, mark="claims.csv")
     claims = load_claims()
     begun = time.monotonic()
@@ -101,12 +111,13 @@ def command(
                 keep=keep,
                 told=None if quiet else _told,
             )
-            if not keep:
-                (folder / "runs").rmdir()
         results = judge(claims, evidence)
         played = f"Played in {world} with {_several(len(evidence), 'seed')}."
         (folder / "claims.csv").write_text(csv_text(results), encoding="utf-8")
-        (folder / "claims.html").write_text(html(results, played), encoding="utf-8")
+        page = html(results, played, sides(results, folder / "runs" / "figures"))
+        (folder / "claims.html").write_text(page, encoding="utf-8")
+        if not keep:
+            shutil.rmtree(folder / "runs", ignore_errors=True)
         (folder / "fidelity.md").write_text(markdown(results, played), encoding="utf-8")
     if not quiet:
         click.echo(_table(results))
@@ -116,6 +127,23 @@ def command(
     took = f"{_several(len(evidence), 'seed')} in {time.monotonic() - begun:.0f} s"
     click.echo(f"{summary(results)}.")
     click.echo(f"{took}; see {out / 'claims.html'}")
+    return 0
+
+
+def _vary(device: str, out: Path, jobs: int, force: bool) -> int:
+    """Tell which claims about the states depend on a device's assumed numbers; writes `vary.csv`."""
+    from testbed.api import run
+    from testbed.cli.words import table
+    from testbed.output import new_folder
+    from testbed.reproduction.vary import COLUMNS, csv_text, vary
+
+    with new_folder(out, force=force, mark="vary.csv") as folder:
+        effects = vary(device, run, folder, jobs)
+        (folder / "vary.csv").write_text(csv_text(effects), encoding="utf-8")
+    rows = [tuple(_short(cell) for cell in effect.row()) for effect in effects if effect.matters]
+    if rows:
+        click.echo(table(COLUMNS, rows))
+    click.echo(f"{len(rows)} of {len(effects)} variations change a claim; see {out / 'vary.csv'}")
     return 0
 
 

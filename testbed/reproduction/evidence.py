@@ -165,13 +165,21 @@ class Evidence:
         return Amount(sum(part.packets for part in present), sum(part.bytes for part in present))
 
 
-def look(folder: Path, baseline: Path | None = None) -> Findings:
-    """Analyse a run's folder; `baseline` is a steady run that shows what is normal."""
+def look(folder: Path, baseline: Path | None = None, figures: Path | None = None) -> Findings:
+    """Analyse a run's folder; `baseline` is a steady run that shows what is normal.
+
+    The paper's figures are drawn into the folder `figures`, if there is one.
+    """
     manifest = read_manifest(folder)
     run = load_run(folder)
     month = manifest["scenario"]["name"] == "month"
     spans = _days(run.begin_ns or 0, run.end_ns or 0) if month else _with_settled(run.states)
     analysis = analyse(run.capture, run=folder, states=spans, baseline=baseline)
+    if figures is not None:
+        from testbed.report import draw_figures
+
+        figures.mkdir(parents=True, exist_ok=True)
+        draw_figures(analysis, figures)
     if analysis.damages:
         raise WorldError(str(analysis.damages[0]))
     return Findings(
@@ -260,9 +268,10 @@ def _paper_week(analysis: Analysis) -> list[LineRow]:
     """Return the spectra of the paper's week in a month, by the analyser's own transform."""
     import numpy as np
 
+    from testbed.analysis.events import gather, own_events
     from testbed.analysis.ledger import PROTOCOLS
-    from testbed.analysis.periodicity import WINDOW_S, gather, own_events, spectrum
     from testbed.analysis.rows import LineRow
+    from testbed.analysis.spectra import WINDOW_S, spectrum
 
     ledger = analysis.ledger
     assert ledger is not None

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from testbed.reproduction.output import by_verdict, counts, share, summary
+from testbed.reproduction.sides import grids
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from testbed.reproduction.sides import Side
     from testbed.reproduction.verdict import Result
 
 TITLES = {
@@ -79,14 +81,14 @@ def plain(text: str) -> str:
     return text
 
 
-def html(results: Sequence[Result], played: str) -> str:
+def html(results: Sequence[Result], played: str, figures: Sequence[Side] = ()) -> str:
     """Return `claims.html`, which makes no network request."""
     from jinja2 import Environment
 
     page = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(_PAGE)
     return page.render(
         groups=by_verdict(results), titles=TITLES, how=HOW, played=played, summary=summary(results),
-        counts=counts(results), share=share,
+        counts=counts(results), share=share, grids=grids(results), figures=figures,
     )  # fmt: skip
 
 
@@ -102,11 +104,15 @@ body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 80re
 table { border-collapse: collapse; width: 100%; }
 th, td { border-bottom: 1px solid var(--line); padding: .35rem .6rem .35rem 0; }
 th, td { text-align: left; vertical-align: top; }
-td:first-child { white-space: nowrap; font-variant-numeric: tabular-nums; }
-td small { display: block; opacity: .75; }
+.claims td:first-child { white-space: nowrap; font-variant-numeric: tabular-nums; }
+td small, li small { display: block; opacity: .75; }
 .bar { display: flex; height: 1rem; border-radius: .3rem; overflow: hidden; margin: 1rem 0; }
 .holds { background: var(--holds); } .fails { background: var(--fails); }
 .not-checkable, .reported { background: var(--other); } .reported { opacity: .5; }
+i { font-style: normal; font-size: .8em; color: #fff; border-radius: .2rem; padding: 0 .3rem; }
+.figure { display: flex; flex-wrap: wrap; gap: 1.5rem; align-items: flex-start; }
+.figure img { flex: 1 1 30rem; max-width: 48rem; min-width: 0; background: #fff; }
+.figure ul { flex: 1 1 22rem; margin: 0; padding-left: 1rem; }
 input { font: inherit; padding: .3rem .6rem; width: 20rem; max-width: 100%; }
 </style>
 </head>
@@ -140,6 +146,37 @@ input { font: inherit; padding: .3rem .6rem; width: 20rem; max-width: 100%; }
 {% endfor %}
 </tbody>
 </table>
+{% endfor %}
+{% for grid in grids %}
+<h2>{{ grid.title }}</h2>
+<table>
+<thead><tr><th></th>{% for column in grid.columns %}<th>{{ column }}</th>{% endfor %}</tr></thead>
+<tbody>
+{% for name, row in grid.rows %}
+<tr><th>{{ name }}</th>
+{% for result in row %}
+<td><small>paper</small>{{ result.claim.expected }}
+<small>here</small>{{ result.measured or "nothing" }}
+<i class="{{ result.verdict }}">{{ result.verdict }}</i></td>
+{% endfor %}
+</tr>
+{% endfor %}
+</tbody>
+</table>
+{% endfor %}
+{% for side in figures %}
+<h2>{{ side.title }}</h2>
+<div class="figure">
+<img src="{{ side.picture }}" alt="{{ side.title }}, drawn from our capture">
+<ul>
+{% for result in side.results %}
+<li>{{ result.claim.claim }}
+<small>{{ result.claim.id }}, paper: {{ result.claim.expected }}</small>
+{% if result.measured %}<small>here: {{ result.measured }}</small>{% endif %}
+<i class="{{ result.verdict }}">{{ result.verdict }}</i></li>
+{% endfor %}
+</ul>
+</div>
 {% endfor %}
 <script>
 document.getElementById("find").addEventListener("input", event => {

@@ -63,12 +63,14 @@ def play_all(
 ) -> list[Evidence]:
     """Play and analyse all jobs below `folder` and return the evidence of each seed.
 
-    `told` hears of each job that is done. Raises what playing or analysing raises.
+    Figures of the first job with a week or states are drawn into its subfolder `figures`. `told` hears
+    of each job that is done. Raises what playing or analysing raises.
     """
     done: list[Done] = []
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(processes, max(1, len(jobs))), mp_context=context) as pool:
-        futures = [pool.submit(do, job, player, folder, world, keep) for job in jobs]
+        drawn = next((job for job in jobs if job.parts != ("month",)), None)
+        futures = [pool.submit(do, job, player, folder, world, keep, job == drawn) for job in jobs]
         try:
             for future in as_completed(futures):
                 done.append(future.result())
@@ -88,14 +90,22 @@ def gather(done: Iterable[Done]) -> list[Evidence]:
     return [Evidence(seed, **by_seed[seed]) for seed in sorted(by_seed)]
 
 
-def do(job: Job, player: Player, folder: Path, world: str = "simulation", keep: bool = False) -> Done:
+def do(
+    job: Job,
+    player: Player,
+    folder: Path,
+    world: str = "simulation",
+    keep: bool = False,
+    draw: bool = False,
+) -> Done:
     """Play one job's parts and analyse them; the week is what is normal for the states."""
     begun = time.monotonic()
     findings: dict[Part, Findings] = {}
     folders = {part: folder / f"{part}-{job.seed}" for part in job.parts}
     for part, run in folders.items():
         player(SCENARIOS[part], out=run, world=world, seed=job.seed)
-        findings[part] = look(run, folders.get("week") if part == "states" else None)
+        baseline = folders.get("week") if part == "states" else None
+        findings[part] = look(run, baseline, folder / "figures" / part if draw else None)
     if not keep:
         for run in folders.values():
             shutil.rmtree(run)

@@ -34,7 +34,7 @@ MAY_IMPORT = {
     "emulation": {*BASE, "behaviours", "services", "capture", "scenario", "emulation"},
     "validation": {"errors", "models", "capture", "analysis", "scenario", "output", "validation"},
     "report": {"errors", "models", "capture", "analysis", "validation", "output", "report"},
-    "reproduction": {"errors", "models", "capture", "analysis", "scenario", "reproduction"},
+    "reproduction": {"errors", "models", "capture", "analysis", "scenario", "report", "reproduction"},
 }
 """Part -> the parts it may import. `cli`, `api` and the package itself are on top and import anything."""
 

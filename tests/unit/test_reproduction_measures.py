@@ -20,6 +20,10 @@ def of_states(*entries: Any, **tables: Any) -> Evidence:
     return evidence(states=findings(*entries, **tables))
 
 
+def with_week(states: Evidence) -> Evidence:
+    return replace(states, week=findings())
+
+
 def of_week(*entries: Any, **tables: Any) -> Evidence:
     return evidence(week=findings(*entries, **tables))
 
@@ -224,8 +228,8 @@ CASES: dict[str, Case] = {
     ),
     "disrupted": (
         {"dependencies": {"device": "hive_hub", "column": "disrupted", "must": ["HTTPS", "DHCP"]}},
-        of_states(dependencies=[dependency("DNS", "DHCP;HTTPS")]),
-        of_states(dependencies=[dependency("DNS", "HTTPS")]),
+        with_week(of_states(dependencies=[dependency("DNS", "DHCP;HTTPS")])),
+        with_week(of_states(dependencies=[dependency("DNS", "HTTPS")])),
     ),
     "a line": (
         {"lines": {"device": "hive_hub", "protocol": "DHCP", "at": [28], "strongest": 28}},
