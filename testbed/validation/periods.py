@@ -80,7 +80,7 @@ def check_periods(truth: Truth, found: Sequence[PeriodRow]) -> tuple[list[Check]
 def _played(item: Planted, played: Played) -> int:
     slack = min(SAME * item.period_s, TOGETHER_S) + item.drift * item.period_s + item.spread_s
     times = played.times(item.device, item.protocol, None if item.turns else item.habit)
-    return max((cycles(series, item.period_s, slack) for series in times), default=0)
+    return max((cycles(series, item.period_s, slack, alone=item.alone) for series in times), default=0)
 
 
 def _same_flow(item: Planted, row: PeriodRow) -> bool:

@@ -68,6 +68,8 @@ class Planted:
     """A faster period of the same habit, in step with this one: its events are among that one's."""
     turns: bool = False
     """Only each of several names or servers that take turns has this period."""
+    alone: bool = False
+    """The habit has another, faster period off-line: a step of this one has nothing in its second half."""
 
     @property
     def strict(self) -> bool:
@@ -132,10 +134,10 @@ def _of_habit(habit: Habit, device: str, model: DeviceModel, net: Topology) -> I
             for protocol in ("NTP", "DNS"):
                 yield period(protocol, DAY_S, "at")
     elif isinstance(habit, PingCycle):
-        for why, every in (("every", habit.every), ("every_offline", habit.every_offline)):
-            if every is not None:
-                for protocol in ("ICMP", "DNS") if habit.names else ("ICMP",):
-                    yield period(protocol, every, why)
+        for protocol in ("ICMP", "DNS") if habit.names else ("ICMP",):
+            yield period(protocol, habit.every, "every", alone=habit.every_offline is not None)
+            if habit.every_offline is not None:
+                yield period(protocol, habit.every_offline, "every_offline")
     elif isinstance(habit, CloudSession):
         beats = {"heartbeat.every": habit.heartbeat.every}
         if habit.telemetry is not None:
@@ -168,7 +170,8 @@ def _of_rounds(habit: Scheduled, period: Callable[..., Planted]) -> Iterator[Pla
         yield period("TCP", habit.poll_every, "poll_every")
     for protocol in protocols:
         if habit.every is not None:
-            yield period(protocol, habit.every, "every", drift=habit.jitter)
+            alone = isinstance(habit, HttpCheck) and habit.every_offline is not None
+            yield period(protocol, habit.every, "every", drift=habit.jitter, alone=alone)
             if turns > 1:
                 yield period(
                     protocol, habit.every * turns, "every, times the names", drift=habit.jitter, turns=True
@@ -242,12 +245,17 @@ class Played:
         return np.asarray(times[keep])
 
 
-def cycles(times: NDArray[np.float64], period_s: float, slack_s: float) -> int:
-    """Return the length of the longest chain of events of which each comes a period after the one before."""
+def cycles(times: NDArray[np.float64], period_s: float, slack_s: float, *, alone: bool = False) -> int:
+    """Return the length of the longest chain of events of which each comes a period after the one before.
+
+    With `alone`, nothing else may happen in the second half of a step.
+    """
     if not len(times):
         return 0
     after = np.searchsorted(times, times + period_s - slack_s)
     until = np.searchsorted(times, times + period_s + slack_s, side="right")
+    if alone:
+        until = np.where(np.searchsorted(times, times + period_s / 2) < after, after, until)
     length = np.zeros(len(times), np.int64)
     for i in range(len(times) - 1, -1, -1):
         if until[i] > after[i]:

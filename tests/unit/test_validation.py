@@ -133,6 +133,9 @@ def test_chains_and_repeating_rounds_are_counted() -> None:
     steady = np.arange(0, 200, 20.0)
     assert cycles(steady, 20, 0.1) == 9 and cycles(steady, 19, 0.1) == 0
     assert cycles(np.sort(np.concatenate([steady, steady + 3.3])), 20, 0.1) == 9
+    dense = np.arange(0, 200, 5.0)
+    assert cycles(dense, 20, 0.1) == 9 and cycles(dense, 20, 0.1, alone=True) == 0
+    assert cycles(steady, 20, 0.1, alone=True) == 9
     rounds = np.sort(np.concatenate([steady, steady + 1, steady + 13]))
     assert repeats(rounds, 20) == 9 and repeats(rounds, 13) == 0
     chance = np.cumsum(np.random.default_rng(1).exponential(10, 2000))
