@@ -28,6 +28,8 @@ from testbed.behaviours.radio_child import radio_child
 from testbed.behaviours.short_session import short_session
 from testbed.behaviours.ssdp import ssdp
 from testbed.behaviours.weave_checkin import weave_checkin
+from testbed.errors import UserError
+from testbed.protocols import WrongSize
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
 
     Behaviour = Callable[[Host, Any], Coroutine[Any, Any, None]]
 
-__all__ = ["BEHAVIOURS", "behaviours", "run_device"]
+__all__ = ["BEHAVIOURS", "behaviours", "guarded", "run_device"]
 
 BEHAVIOURS: Mapping[str, Behaviour] = {
     "clock_sync": clock_sync,
@@ -80,6 +82,17 @@ async def run_device(host: Host) -> None:
     for habit in host.device.habits:
         host.spawn(habit.name, partial(_run, known[habit.behaviour], habit))
     await watch_function(host)
+
+
+async def guarded(host: Host, task: str, work: Callable[[Host], Coroutine[Any, Any, None]]) -> None:
+    """Run a task; a model that asks for an impossible message is its author's mistake, not ours.
+
+    Both worlds run every task through this: how much a message holds is known only when it is made.
+    """
+    try:
+        await work(host)
+    except WrongSize as problem:
+        raise UserError(f"device model '{host.device.name}': habit '{task}': {problem}") from problem
 
 
 async def _run(behaviour: Behaviour, habit: Habit, host: Host) -> None:

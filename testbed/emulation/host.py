@@ -8,6 +8,7 @@ from contextlib import suppress
 from random import Random
 from typing import TYPE_CHECKING, Any, cast
 
+from testbed.behaviours import guarded
 from testbed.emulation import frames
 from testbed.emulation.loop import NS, Future, Signal
 from testbed.emulation.stream import EmulatedStream
@@ -102,7 +103,7 @@ class EmulatedHost:
         def ended() -> None:
             device.tasks.pop(path, None)
 
-        task = self._loop.task(work(child), f"{device.name}/{path}", ended)
+        task = self._loop.task(guarded(child, child.behaviour, work), f"{device.name}/{path}", ended)
         device.tasks[path] = task
         return task
 

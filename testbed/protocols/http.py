@@ -10,6 +10,8 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import NamedTuple
 
+from testbed.protocols import WrongSize
+
 ANSWER_BYTES = "x-answer-bytes"
 Headers = tuple[tuple[str, str], ...]
 
@@ -104,7 +106,7 @@ def sized_request(
     naming the least possible size, when either size is too small.
     """
     if not LEAST_ANSWER <= answer_bytes <= MOST_ANSWER:
-        raise ValueError(
+        raise WrongSize(
             f"an HTTP answer has {LEAST_ANSWER} to {MOST_ANSWER} bytes, {answer_bytes} were asked for"
         )
     fixed: Headers = (("User-Agent", user_agent),) if user_agent else ()
@@ -112,7 +114,7 @@ def sized_request(
     bare = request(method, host, path, headers=fixed)
     missing = total_bytes - len(bare)
     if missing < 0:
-        raise ValueError(
+        raise WrongSize(
             f"{method} {host}{path} has at least {len(bare)} bytes with these headers, "
             f"{total_bytes} were asked for"
         )
@@ -130,7 +132,7 @@ def sized_response(
     A response too small for Server and Content-Type goes without them.
     """
     if total_bytes > MOST_ANSWER:
-        raise ValueError(f"an HTTP answer has at most {MOST_ANSWER} bytes, {total_bytes} were asked for")
+        raise WrongSize(f"an HTTP answer has at most {MOST_ANSWER} bytes, {total_bytes} were asked for")
     build = _small_response if total_bytes <= _CACHED_BYTES else _large_response
     return build(total_bytes, status, content_type)
 
@@ -138,9 +140,7 @@ def sized_response(
 def _sized_response(total_bytes: int, status: int, content_type: str) -> bytes:
     least = len(response(status))
     if total_bytes < least:
-        raise ValueError(
-            f"a {status} answer of HTTP has at least {least} bytes, {total_bytes} were asked for"
-        )
+        raise WrongSize(f"a {status} answer of HTTP has at least {least} bytes, {total_bytes} were asked for")
     if _bodiless(status):
         return _fill_head(response(status), total_bytes - least)
     full: Headers = (("Server", "nginx"), ("Content-Type", content_type))

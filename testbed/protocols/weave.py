@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from struct import Struct
 
+from testbed.protocols import WrongSize
+
 PORT = 11095
 
 _VERSION_1, _AES128_CTR_SHA1 = 1, 1
@@ -62,11 +64,11 @@ def message(
     ValueError outside of `LEAST_BYTES` to 65,537.
     """
     if not LEAST_BYTES <= total_bytes <= _MOST_BYTES + 2:
-        raise ValueError(
+        raise WrongSize(
             f"a Weave message has {LEAST_BYTES} to {_MOST_BYTES + 2} bytes, {total_bytes} were asked for"
         )
     if answer_bytes and answer_bytes < LEAST_BYTES:
-        raise ValueError(f"a Weave answer has at least {LEAST_BYTES} bytes, {answer_bytes} were asked for")
+        raise WrongSize(f"a Weave answer has at least {LEAST_BYTES} bytes, {answer_bytes} were asked for")
     flags = _VERSION_1 << 12 | _AES128_CTR_SHA1 << 4 | _HAS_DESTINATION | _HAS_SOURCE
     header = _HEADER.pack(total_bytes - 2, flags, message_id, source, destination, _SESSION_KEY)
     exchange = _EXCHANGE.pack(1 << 4 | (_INITIATOR if initiator else 0), kind, exchange_id, profile)

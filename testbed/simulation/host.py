@@ -5,6 +5,7 @@ from __future__ import annotations
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from testbed.behaviours import guarded
 from testbed.host import (
     About,
     CancelledError,
@@ -271,7 +272,7 @@ def start_device(root: SimHost, work: Callable[[Host], Coroutine[Any, Any, None]
 async def _supervise(host: SimHost, work: Callable[[Host], Coroutine[Any, Any, None]]) -> None:
     """Run a task to its end; power-off ends it quietly, a crash ends the run loudly."""
     try:
-        await work(host)
+        await guarded(host, host.behaviour, work)
     except CancelledError:
         return
     finally:

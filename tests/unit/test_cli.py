@@ -249,3 +249,16 @@ def test_doctor_knows_what_the_emulation_and_the_tests_use() -> None:
     assert looked_for == PACKAGES
     assert _PROGRAMS.items() <= looked_for.items()
     assert {name for name, (_, needs) in _COMMANDS.items() if "emulation" in needs} == set(_PROGRAMS)
+
+
+def test_a_message_too_small_for_its_headers_is_the_models_mistake(tmp_path: Path) -> None:
+    shipped = (ROOT / "device_models" / "nest_protect.yaml").read_text()
+    models = tmp_path / "device_models"
+    models.mkdir()
+    (models / "nest_protect.yaml").write_text(shipped.replace("times: 2, up: 60B", "times: 2, up: 30B"))
+    words = ["run", "all-states", "--until", "1h", "--models", str(tmp_path), "--out", str(tmp_path / "run")]
+    done = subprocess.run([sys.executable, "-m", "testbed", *words], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 2
+    assert "'nest_protect': habit 'weave': a Weave message has 58 to 65537 bytes, 30 were" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "run").exists()
