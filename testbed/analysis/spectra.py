@@ -32,8 +32,8 @@ FALSE_ALARM = 0.01
 """Chance of a single false line in the whole analysis."""
 FEWEST_EVENTS = 6
 FEWEST_CYCLES = 5
-MAX_LINES = 2016
-"""Lines that are kept of a spectrum: all of a capture of six weeks."""
+MAX_LINES = 672
+"""Lines that are kept of a spectrum: all of two weeks, of longer captures the strongest."""
 NEIGHBOURS = 25
 
 
