@@ -14,8 +14,10 @@ from testbed.validation.wire import ipv4_text
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from numpy.typing import NDArray
+
     from testbed.analysis import Analysis
-    from testbed.validation.truth import Truth
+    from testbed.validation.truth import Column, Truth
 
 F1_LEAST = 0.99
 """The stated goal, for names and for places."""
@@ -62,8 +64,10 @@ def _shown(truth: Truth, named: set[Entry]) -> set[Entry]:
     """
     labels, wire = truth.labels, truth.wire
     begins = wire.accepts & labels.direction.mask("received")
-    pairs = np.unique(np.stack([labels.service.codes, wire.sip], axis=1)[begins], axis=0).tolist()
-    begun = {(labels.service.names[service], ipv4_text(address)) for service, address in pairs}
+    begun = {
+        (names[0], ipv4_text(address))
+        for names, address, _ in _distinct((labels.service,), wire.sip, begins, begins)
+    }
     return {entry for entry in named if entry[1] in _CONNECTIONLESS or (entry[2], entry[3]) in begun}
 
 
@@ -93,17 +97,28 @@ def _used(truth: Truth) -> Iterator[tuple[str, str, str, str, bool]]:
         & (~inside | asked)
         & ~labels.device.mask(truth.run["router"]["name"])
     )
-    columns = np.stack(
-        [labels.device.codes, labels.protocol.codes, labels.service.codes, far, ~inside], axis=1
-    )[chosen]
-    for device, protocol, service, address, remote in np.unique(columns, axis=0).tolist():
-        yield (
-            labels.device.names[device],
-            labels.protocol.names[protocol],
-            labels.service.names[service],
-            ipv4_text(address),
-            bool(remote),
-        )
+    for (device, protocol, service), address, remote in _distinct(
+        (labels.device, labels.protocol, labels.service), far, ~inside, chosen
+    ):
+        yield device, protocol, service, ipv4_text(address), remote
+
+
+def _distinct(
+    columns: tuple[Column, ...],
+    address: NDArray[np.int64],
+    flag: NDArray[np.bool_],
+    chosen: NDArray[np.bool_],
+) -> Iterator[tuple[tuple[str, ...], int, bool]]:
+    """Yield the distinct rows among those chosen: names, address, flag. One number stands for each row."""
+    code = flag[chosen].astype(np.int64)
+    for column in columns:
+        code = code * len(column.names) + column.codes[chosen]
+    for number in np.unique(code << 32 | address[chosen]).tolist():
+        rest, names = number >> 32, []
+        for column in reversed(columns):
+            rest, place = divmod(rest, len(column.names))
+            names.append(column.names[place])
+        yield tuple(reversed(names)), number & 0xFFFFFFFF, bool(rest)
 
 
 def _countries(truth: Truth) -> dict[str, str]:
