@@ -68,7 +68,7 @@ def main() -> None:
     exchanges = sum(cell.exchanges_agree for cell in result.cells)
     sizes = sum(cell.bytes_agree for cell in result.cells)
     print(
-        f"\nall-states, simulation against emulation ({len(result.cells)} cells of device, protocol and state):"
+        f"\nall-states, simulation against emulation, {len(result.cells)} cells of device, protocol, state:"
         f"\n  exchanges within {compare.EXCHANGES_TOLERANCE:.0%}: {exchanges / len(result.cells):.1%}"
         f"\n  bytes within {compare.BYTES_TOLERANCE:.0%}: {sizes / len(result.cells):.1%}"
         f"\n  hours of a protocol within {compare.HOURS_TOLERANCE:.0%}: {result.hours_share:.1%}"

@@ -22,6 +22,7 @@ VERBS = {
     "run": "Play a scenario and leave a labelled capture.",
     "analyse": "Turn captures into tables of what each device did.",
     "validate": "Hold the analyser, or another one, against the labels of a run.",
+    "shell": "Give Mininet's command line in an emulated home.",
     "compare": "Hold two runs of the same scenario against each other.",
     "reproduce": "Measure the paper's claims one by one, on fresh runs.",
     "export": "Write a run's capture with its labels as packet comments.",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pickle
+import resource
 import sys
 import traceback
 from multiprocessing.connection import Connection
@@ -11,10 +13,15 @@ from multiprocessing.connection import Connection
 from testbed.emulation.run import play
 from testbed.errors import TestbedError
 
+_OF_THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EMFILE)
+"""What a full or closed disk says: no bug, so no traceback."""
+
 
 def main(fd: int) -> None:
     """Be the first process of the namespaces: play what comes over the line."""
     os.set_inheritable(fd, False)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a dozen descriptors for each host
     line = Connection(fd)
     plan = pickle.loads(line.recv_bytes())
     stopping = False
@@ -22,18 +29,25 @@ def main(fd: int) -> None:
     def stop() -> bool:
         nonlocal stopping
         if not stopping and line.poll():
-            line.recv()  # raises EOFError when the other process is gone: nobody wants the run
+            try:
+                line.recv()
+            except EOFError:
+                os._exit(1)  # the other process is gone: nobody wants the run
             stopping = True
         return stopping
 
     def progress(done_s: float, total_s: float) -> None:
-        line.send(("progress", (done_s, total_s)))
+        try:
+            line.send(("progress", (done_s, total_s)))
+        except ConnectionError:
+            os._exit(1)
 
     try:
         line.send(("done", play(plan, progress, stop)))
-    except (EOFError, ConnectionError):
-        os._exit(1)  # the other process is gone
-    except TestbedError as error:
+    except (TestbedError, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in _OF_THE_MACHINE:
+            line.send(("crashed", traceback.format_exc()))
+            os._exit(1)
         line.send(("failed", error))
     except Exception:
         line.send(("crashed", traceback.format_exc()))

@@ -47,13 +47,15 @@ def run_emulation(
     progress: Callable[[float, float], None] | None = None,
     stop: Callable[[], bool] | None = None,
     exec_: Sequence[tuple[str, str]] = (),
+    shell: bool = False,
 ) -> RunSummary:
     """Play `scenario` over real sockets in Mininet hosts and write the run's files into `out`.
 
     `out` must exist. `devices` maps model names to models. Under the `virtual` clock time leaps over
     what is idle; under the `real` one an hour takes an hour, divided by `speed`, and programs may
     run beside: `exec_` holds pairs (host, shell command); a program in the host of a service stands
-    in for that service. `until_s` ends the capture early; `progress` is told (done, total) seconds
+    in for that service, and with `shell` the terminal gets Mininet's command line, whose end is the
+    run's. `until_s` ends the capture early; `progress` is told (done, total) seconds
     of the run's time; when `stop` returns True the run ends at that moment with complete files.
     Raises WorldError when the machine lacks something, UserError for a request that cannot be.
     """
@@ -61,14 +63,14 @@ def run_emulation(
 
     if clock not in ("virtual", "real"):
         raise UserError(f"there is no clock '{clock}'; valid: real, virtual")
-    if clock == "virtual" and exec_:
+    if clock == "virtual" and (exec_ or shell):
         raise UserError("programs run beside need real time: add --clock real")
     if clock == "virtual" and speed != 1.0:
         raise UserError("a speed applies to the real clock; the virtual one is as fast as it can be")
     if speed <= 0:
         raise UserError(f"the speed must be positive (got {speed:g})")
     require()
-    plan = Plan(scenario, topology, devices, seed, out, clock, speed, until_s, tuple(exec_))
+    plan = Plan(scenario, topology, devices, seed, out, clock, speed, until_s, tuple(exec_), shell)
     ours, theirs = socket.socketpair()
     environment = dict(os.environ, PYTHONPATH=os.pathsep.join(path for path in sys.path if path))
     command = [*_COMMAND, sys.executable, "-m", "testbed.emulation.inside", str(theirs.fileno())]
@@ -76,8 +78,8 @@ def run_emulation(
         command,
         pass_fds=(theirs.fileno(),),
         env=environment,
-        stdin=subprocess.DEVNULL,
-        start_new_session=True,  # the terminal's Ctrl-C is this process's to handle
+        stdin=None if shell else subprocess.DEVNULL,
+        start_new_session=not shell,  # the terminal's Ctrl-C is this process's to handle
     ) as child:
         theirs.close()
         try:

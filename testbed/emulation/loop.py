@@ -308,7 +308,7 @@ class Loop:
         turns = 0
         while not self._stopping:
             turns += 1
-            if should_stop is not None and turns & 0x3F == 0 and should_stop():
+            if should_stop is not None and (self.real or turns & 0x3F == 0) and should_stop():
                 break
             if self._ready:
                 self._ready.popleft()()

@@ -12,6 +12,7 @@ from testbed.emulation.hands import Hands
 from testbed.emulation.loop import NS, Loop
 from testbed.emulation.programs import find_hosts, start
 from testbed.emulation.recorder import Recorder
+from testbed.emulation.shell import run_beside
 from testbed.emulation.world import World
 from testbed.scenario.events import EventLog
 from testbed.scenario.internet import build_internet, write_places
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from testbed.models import DeviceModel, Scenario, Topology
 
+_TELLS_EVERY_S = 0.2
 Clock = Literal["virtual", "real"]
 
 
@@ -41,6 +43,8 @@ class Plan:
     until_s: float | None = None
     exec_: tuple[tuple[str, str], ...] = ()
     """Programs to run beside: (host, command)."""
+    shell: bool = False
+    """Give the terminal to Mininet's command line meanwhile."""
 
 
 def play(
@@ -77,12 +81,12 @@ def play(
         )
     ]
     total_s = (timeline.end_ns - timeline.begin_ns) / NS
-    turn = 0
+    told_s = began
 
     def should_stop() -> bool:
-        nonlocal turn
-        turn += 1
-        if turn % 64 == 0:
+        nonlocal told_s
+        if time.monotonic() - told_s > _TELLS_EVERY_S:
+            told_s = time.monotonic()
             log.flush()
             if progress is not None:
                 progress((loop.now_ns - begin_ns - timeline.begin_ns) / NS, total_s)
@@ -91,7 +95,10 @@ def play(
     try:
         Hands(world, timeline, begin_ns).start()
         loop.start()
-        loop.run(end_ns, should_stop)
+        if plan.shell:
+            run_beside(lambda: loop.run(end_ns, should_stop), loop.stop, world.nodes.net)
+        else:
+            loop.run(end_ns, should_stop)
     finally:
         for program in beside:
             program.terminate()
@@ -100,7 +107,9 @@ def play(
     complete = loop.now_ns >= end_ns
     ended_s = max(0, loop.now_ns - begin_ns) / NS
     warnings = list(world.warnings)
-    if not complete:
+    if plan.shell and not complete:
+        warnings.append(f"ended at the command line after {timedelta(seconds=round(ended_s))}")
+    elif not complete:
         warnings.append(f"stopped by the user after {timedelta(seconds=round(ended_s))} of virtual time")
     write_places(out / "places.mmdb", sites)
     write_manifest(

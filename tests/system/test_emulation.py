@@ -314,6 +314,40 @@ def test_a_run_that_is_stopped_keeps_what_it_has(tmp_path: Path) -> None:
     assert read_pcap(tmp_path / "run" / "capture.pcap") is not None
 
 
+def test_the_shell_gives_mininets_command_line_and_keeps_the_capture(tmp_path: Path) -> None:
+    need(*NEEDED)
+    command = [
+        sys.executable,
+        "-m",
+        "testbed",
+        "shell",
+        "bench",
+        "--models",
+        BENCH,
+        "--out",
+        tmp_path / "run",
+    ]
+    with subprocess.Popen(
+        [*map(str, command)],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as child:
+        assert child.stdin is not None
+        time.sleep(8)  # in real time: the devices associate and ask for their leases
+        child.stdin.write("router ip -brief address\n")
+        child.stdin.flush()
+        time.sleep(1)
+        said, _ = child.communicate("exit\n", timeout=60)
+    assert child.returncode == 0
+    assert "192.168.1.1/24" in said
+    manifest = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert (manifest["scenario"]["name"], manifest["clock"]) == ("shell", "real")
+    assert manifest["frames"] > 10
+
+
 # --- the real clock ----------------------------------------------------------------------------------
 
 
