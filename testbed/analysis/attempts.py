@@ -67,6 +67,16 @@ def answers(ledger: Ledger) -> NDArray[np.bool_]:
     return np.asarray(_received(ledger) & good)
 
 
+def unreachables(ledger: Ledger) -> NDArray[np.bool_]:
+    """Return, per key, whether its frames are ICMP errors: those tell nothing of the far end they come from.
+
+    A router may send them from its outer address, with no Internet behind it.
+    """
+    keys = ledger.keys
+    errors = (UNREACHABLE, TIME_EXCEEDED)
+    return np.asarray((keys["service"] == f.ICMP) & np.isin(keys["kind"], errors))
+
+
 def refusals(ledger: Ledger) -> NDArray[np.bool_]:
     """Return, per key, whether its frames say no: RST, REFUSED, SERVFAIL, NAK, ICMP unreachable."""
     keys = ledger.keys
@@ -75,6 +85,6 @@ def refusals(ledger: Ledger) -> NDArray[np.bool_]:
         ((service == f.DNS) & np.isin(kind, (REFUSED, SERVER_FAILURE)))
         | ((transport == f.TCP) & (kind == TCP_RESET) & (keys["role"] == BY_DST))
         | ((service == f.DHCP) & (kind == NAK))
-        | ((service == f.ICMP) & ((kind == UNREACHABLE) | (kind == TIME_EXCEEDED)))
+        | unreachables(ledger)
     )
     return np.asarray(_received(ledger) & bad)

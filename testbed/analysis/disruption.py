@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from testbed.analysis.attempts import attempts
+from testbed.analysis.attempts import attempts, unreachables
 from testbed.analysis.run import State
 from testbed.analysis.tables import ONWARD_NS
 from testbed.capture.frame import DHCP
@@ -52,7 +52,7 @@ def find_disruptions(ledger: Ledger) -> list[Disruption]:
     silences = _silences(time_ns)
     found = [_silence(ledger, begin, end) for begin, end in silences]
     key = events["key"]
-    inbound = ledger.roles.remote & (ledger.roles.dst >= 0)
+    inbound = ledger.roles.remote & (ledger.roles.dst >= 0) & ~unreachables(ledger)
     arrivals = time_ns[inbound[key]]
     if len(arrivals) >= 3:
         tried = time_ns[attempts(ledger)[key]]

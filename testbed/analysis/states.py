@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from testbed.analysis.attempts import answers, attempts, refusals
+from testbed.analysis.attempts import answers, attempts, refusals, unreachables
 from testbed.analysis.ledger import PROTOCOLS
 from testbed.analysis.rows import DependencyRow, StateServiceRow
 from testbed.analysis.tables import BY_DST
@@ -49,7 +49,8 @@ def offline(ledger: Ledger, state: State) -> bool:
     """Return whether in a state nothing came from beyond the gateway although devices tried."""
     cells = ledger.cells[ledger.in_state(state)]
     settled = cells["last_ns"] >= state.begin_ns + settle_ns(state)
-    arrived = (ledger.roles.remote & (ledger.roles.dst >= 0))[cells["key"]] & settled
+    inbound = ledger.roles.remote & (ledger.roles.dst >= 0) & ~unreachables(ledger)
+    arrived = inbound[cells["key"]] & settled
     tried = attempts(ledger)[cells["key"]]
     return bool(tried.any()) and not bool(arrived.any())
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from scapy.layers.inet import ICMP, IP
+from scapy.layers.l2 import Ether
 
 from testbed.analysis import analyse
 from testbed.analysis.run import load_run, load_states, parse_time
@@ -117,6 +119,19 @@ def test_what_goes_on_and_what_is_lost_without_the_internet(tmp_path: Path) -> N
     (row,) = result.dependencies
     assert (row.device, row.continued, row.disrupted) == (PLUG, "DNS", "NTP;HTTPS")
     assert (row.functionality, row.answered, row.states) == ("partial", "", "internet-off")
+
+
+def test_a_routers_errors_from_its_outer_address_are_no_internet(tmp_path: Path) -> None:
+    """As Linux sends them for what it had translated already; an outage is one all the same."""
+    home = Home()
+    home.frames += outage().frames
+    cited = IP(src=PLUG_IP, dst=CLOUD) / ICMP()
+    for step in range(60):
+        error = IP(src="198.51.100.1", dst=PLUG_IP) / ICMP(type=3, code=1) / cited
+        home.add(HOUR + 10 + step * 60, Ether(src=ROUTER, dst=PLUG) / error)
+    capture = home.save(tmp_path / "a.pcap")
+    assert analyse(capture, states=states_file(tmp_path)).dependencies[0].states == "internet-off"
+    assert [row.kind for row in analyse(capture).found_states] == ["online", "internet-off", "online"]
 
 
 def test_a_baseline_knows_what_an_hour_misses(tmp_path: Path) -> None:
