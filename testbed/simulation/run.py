@@ -45,6 +45,26 @@ def run_simulation(
     (done, total) in seconds of virtual time; when `stop` returns True the run ends at that moment
     of virtual time with complete files, and says so in `run.json`.
     """
+    # Millions of small objects come and go, nearly all without cycles: collecting them is for after the run.
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        return _play(scenario, topology, devices, seed, out, until_s, progress, stop)
+    finally:
+        if collecting:
+            gc.enable()
+
+
+def _play(
+    scenario: Scenario,
+    topology: Topology,
+    devices: Mapping[str, DeviceModel],
+    seed: int,
+    out: Path,
+    until_s: float | None,
+    progress: Callable[[float, float], None] | None,
+    stop: Callable[[], bool] | None,
+) -> RunSummary:
     began = time.monotonic()
     timeline = compile_timeline(scenario, topology, devices, seed, until_s)
     sites, zone = build_internet(topology)
@@ -54,9 +74,6 @@ def run_simulation(
     tape, network, env = world.network.tape, world.network, world.env
     total_s = (timeline.end_ns - timeline.begin_ns) / 1e9
     complete = True
-    # Millions of small records live for a while and none is part of a cycle.
-    collecting = gc.isenabled()
-    gc.disable()
     try:
         world.start()
         while env.now < timeline.end_ns:
@@ -73,9 +90,6 @@ def run_simulation(
     except BaseException:
         output.abandon()
         raise
-    finally:
-        if collecting:
-            gc.enable()
     ended_s = max(0, env.now) / 1e9
     warnings = (
         [] if complete else [f"stopped by the user after {timedelta(seconds=round(ended_s))} of virtual time"]
