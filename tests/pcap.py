@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from pathlib import Path
 
-_TLS_PORT = 443
+_PUSH = 8
+_TLS_PORTS = {443, 5228, 8883}
 
 
 class Packet(NamedTuple):
@@ -55,6 +56,7 @@ def _segment(packet: bytearray, at: int) -> None:
     if len(packet) < at + 20:
         return
     packet[at + 16 : at + 18] = b"\0\0"
+    packet[at + 13] &= ~_PUSH  # set where a buffer of the kernel ends, and memory is shared
     data = at + (packet[at + 12] >> 4) * 4
     option = at + 20
     while option < min(data, len(packet)):
@@ -67,5 +69,5 @@ def _segment(packet: bytearray, at: int) -> None:
             packet[option + 2 : option + length] = bytes(length - 2)
         option += length
     ports = struct.unpack_from("!HH", packet, at)
-    if _TLS_PORT in ports and len(packet) > data:
+    if _TLS_PORTS.intersection(ports) and len(packet) > data:
         packet[data:] = bytes(len(packet) - data)

@@ -177,7 +177,7 @@ def test_equal_seeds_give_equal_events(hours: Path, hours_again: Path) -> None:
 def test_equal_seeds_give_equal_frames_but_for_what_kernel_and_tls_choose(
     hours: Path, hours_again: Path
 ) -> None:
-    """The kernel chooses IP ids, initial sequence numbers and timestamps; TLS its randoms and ciphertext."""
+    """The kernel chooses IP ids, sequence numbers, timestamps and PSH; TLS its randoms and ciphertext."""
     one, other = read_pcap(hours / "capture.pcap"), read_pcap(hours_again / "capture.pcap")
     assert [p.time_ns for p in one] == [p.time_ns for p in other]
     for number, (a, b) in enumerate(zip(one, other, strict=True), 1):
