@@ -31,6 +31,9 @@ ROUNDS = 3
 """Schedules looked for in one series, one after the other."""
 TOLERANCES = (0.003, 0.01, 0.03, 0.1)
 """Jitter allowed for a step, as shares of the period."""
+SHARP = 0.1
+"""Jitter below this share of the tolerance is no mixture, nor a spread that fills the tolerance."""
+MUCH = 0.4
 CANDIDATES = 3
 """Peaks in the distribution of lags that are tried for each tolerance."""
 
@@ -210,8 +213,12 @@ def sort_in_place(values: NDArray[np.float64]) -> None:
 
 
 @kernel
-def best_period(times: NDArray[np.float64], found: NDArray[np.float64], work: Work) -> float:
-    """Fill `found` with the least likely chain in a sample of the events; return its tolerance, 0 if none."""
+def best_period(times: NDArray[np.float64], limit: float, found: NDArray[np.float64], work: Work) -> bool:
+    """Fill `found` with the schedule that a sample of the events shows best; return whether there is one.
+
+    That is the least likely chain of all tolerances. But where a wide tolerance mixes neighbouring
+    periods, and one of them alone is sharp and carries much of it, that one is meant.
+    """
     _, lags, small, before, length, final = work
     n = len(times)
     first = max(0, n // 2 - SAMPLE // 2)
@@ -226,18 +233,25 @@ def best_period(times: NDArray[np.float64], found: NDArray[np.float64], work: Wo
                 lags[count] = log(lag)
                 count += 1
     sort_in_place(lags[:count])
-    trial, best, scores = small[0], small[1], small[2]
-    tolerance = 0.0
-    found[LOG_P] = 0.0
+    trial, best, scores, sharp = small[0], small[1], small[2], small[3]
+    found[LOG_P], sharp[STEPS] = 0.0, 0.0
     for width in TOLERANCES:
         for k in range(peaks(lags[:count], width, best, scores)):
             follow(sample, exp(best[k]), width, before, length, final, trial)
-            enough = trial[STEPS] >= LEAST_STEPS and trial[LONGEST] >= LEAST_STEPS
-            if enough and trial[LOG_P] < found[LOG_P]:
+            if trial[STEPS] < LEAST_STEPS or trial[LONGEST] < LEAST_STEPS or trial[LOG_P] > limit:
+                continue
+            if trial[LOG_P] < found[LOG_P]:
                 for column in range(COLUMNS):
                     found[column] = trial[column]
-                tolerance = width
-    return tolerance
+            if trial[JITTER] < SHARP * width * trial[PERIOD] and trial[STEPS] > sharp[STEPS]:
+                for column in range(COLUMNS):
+                    sharp[column] = trial[column]
+    near = abs(sharp[PERIOD] - found[PERIOD]) <= found[TOLERANCE] * found[PERIOD]
+    if near and sharp[STEPS] >= MUCH * found[STEPS] and sharp[TOLERANCE] < found[TOLERANCE]:
+        for column in range(COLUMNS):
+            found[column] = sharp[column]
+    is_found: bool = found[LOG_P] < 0.0
+    return is_found
 
 
 @kernel
@@ -257,7 +271,7 @@ def find_schedules(
     are kept. `work` is `workspace` of the longest series.
     """
     left, _, small, before, length, final = work
-    trial = small[3]
+    trial = small[4]
     for s in range(first, until):
         n = starts[s + 1] - starts[s]
         for i in range(n):
@@ -266,10 +280,9 @@ def find_schedules(
         for _ in range(ROUNDS):
             if n <= LEAST_STEPS:
                 break
-            tolerance = best_period(left[:n], trial, work)
-            if tolerance == 0.0 or trial[LOG_P] > limit:
+            if not best_period(left[:n], limit, trial, work):
                 break
-            follow(left[:n], trial[PERIOD], tolerance, before, length, final, trial)
+            follow(left[:n], trial[PERIOD], trial[TOLERANCE], before, length, final, trial)
             if trial[STEPS] < LEAST_STEPS or trial[LONGEST] < LEAST_STEPS or trial[LOG_P] > limit:
                 break
             for column in range(COLUMNS):
@@ -286,6 +299,6 @@ def find_schedules(
 def workspace(longest: int) -> Work:
     """Return arrays for `find_schedules` on series of up to `longest` events, for one thread."""
     lags = np.empty(max(SAMPLE * REACH, FEW * FEW_REACH))
-    small = np.zeros((4, COLUMNS))
+    small = np.zeros((5, COLUMNS))
     events = (np.empty(longest + 1, np.int64) for _ in range(3))
     return np.empty(longest + 1), lags, small, *events

@@ -46,7 +46,7 @@ def own_events(ledger: Ledger) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     events = ledger.tables.events
     key = events["key"]
     roles = ledger.roles
-    own = (roles.device >= 0) & (roles.src == roles.device) & (ledger.keys["role"] != BY_DST)
+    own = (roles.device >= 0) & (ledger.sender() == roles.device) & (ledger.keys["role"] != BY_DST)
     chosen = (events["onward"] == 0) & own[key]
     return events["time_ns"][chosen], key[chosen].astype(np.int64)
 
@@ -61,12 +61,17 @@ def gather(
     """Sort events into series by group; starts close together are merged."""
     order, starts = by_number(group, groups)
     times = (time_ns[order] - origin_ns) / 1e9
-    keep = np.ones(len(times), bool)
-    keep[1:] = np.diff(times) >= MERGE_S
-    inner = starts[:-1]
-    keep[inner[inner < len(times)]] = True
+    return thin(Events(times, starts, label, origin_ns), MERGE_S)
+
+
+def thin(events: Events, silence_s: float) -> Events:
+    """Keep of each series the events that follow a silence: the begins of its rounds."""
+    keep = np.ones(len(events.times), bool)
+    keep[1:] = np.diff(events.times) >= silence_s
+    inner = events.starts[:-1]
+    keep[inner[inner < len(keep)]] = True
     shift = np.concatenate([[0], np.cumsum(keep)])
-    return Events(times[keep], shift[starts], label, origin_ns)
+    return Events(events.times[keep], shift[events.starts], events.label, events.origin_ns)
 
 
 def stretch(ledger: Ledger, time_ns: NDArray[np.int64]) -> tuple[int, int]:

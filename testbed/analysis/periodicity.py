@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from testbed.analysis import chains as c
-from testbed.analysis.events import gather, own_events, stretch
+from testbed.analysis.events import gather, own_events, stretch, thin
 from testbed.analysis.ledger import PROTOCOLS
 from testbed.analysis.rows import PeriodRow
 from testbed.analysis.spectra import WEEK_S, WINDOW_S, is_harmonic, spectra
@@ -37,6 +37,10 @@ LEAST_PRESENCE = 0.25
 """Share of the time from its first to its last event that a schedule's steps must fill."""
 EPISODE_PCT = 10.0
 """Below this share of the capture, what was found is an episode and no schedule of the device."""
+ROUND_S = 300.0
+"""A flow's rounds begin after this much silence; they are looked at by themselves too."""
+NO_SCHEDULE = frozenset({"ARP"})
+"""What follows from other traffic and has no schedule of its own."""
 ON_LATTICE = 0.7
 """Share of a flow's events with a step of another schedule before them, from which on it is timed by it."""
 
@@ -58,6 +62,8 @@ class Regularity:
         flow_of_key, flow_label, self.texts = _flows(ledger, label)
         self.flows = gather(time_ns, flow_of_key[key], len(flow_label), flow_label, begin)
         self.of_flows = _Search(self.flows)
+        self.rounds = thin(self.flows, ROUND_S)
+        self.of_rounds = _Search(self.rounds)
 
     def rows(self) -> tuple[list[LineRow], list[PeriodRow]]:
         """Return the spectra and the schedules."""
@@ -94,8 +100,25 @@ class _Found:
     values: NDArray[np.float64]
     share: float
     """Of the series' events that are part of it."""
+    times: NDArray[np.float64]
+    """Of the series."""
     of_protocol: bool = False
     """Found in the whole protocol, not in one flow of it."""
+    text: str = ""
+    """What names the flow."""
+
+    @property
+    def period_s(self) -> float:
+        return float(self.values[c.PERIOD])
+
+    def members(self) -> NDArray[np.float64]:
+        """Return the events of the series that have one a period before or after them."""
+        return self.times[_step_before(self.times, self) | _step_before(self.times, self, -1)]
+
+    def coverage_pct(self, duration_s: float) -> float:
+        """Return the share of the capture from its first to its last event."""
+        active = float(self.values[c.LAST] - self.values[c.FIRST]) + self.period_s
+        return round(min(100.0, 100 * active / max(duration_s, active)), 2)
 
 
 class _Search:
@@ -135,6 +158,7 @@ class _Search:
                 int(self.events.label[s]),
                 self.out[s, k],
                 float(self.out[s, k, c.MEMBERS]) / int(self.size[s]),
+                self.events.series(s),
             )
             for s in self.used.tolist()
             for k in range(int(self.counts[s]))
@@ -142,30 +166,35 @@ class _Search:
 
 
 def _merge(search: Regularity) -> list[PeriodRow]:
-    """Join what was found in whole protocols and in single flows: each schedule once."""
-    whole, flows = search.of_whole.found(), search.of_flows.found()
+    """Join what was found in whole protocols, in single flows and in their rounds: each schedule once."""
     trials = (len(search.flows.starts) - 1) * len(c.TOLERANCES) * c.CANDIDATES
     limit = log(FALSE_ALARM / max(1, trials))
+    found = search.of_whole.found()
+    for one in found:
+        one.of_protocol = True
+    for part in (search.of_flows, search.of_rounds):
+        for one in part.found():
+            one.text = search.texts[one.series]
+            found.append(one)
+    found = [
+        one
+        for one in found
+        if _presence(one) >= LEAST_PRESENCE  # else short trains within bursts, again and again
+        and PROTOCOLS[one.label % len(PROTOCOLS)] not in NO_SCHEDULE
+    ]
+    queries = _querier(search, found)
     taken: dict[int, list[_Found]] = {}
     rows = []
-    ranked = sorted(
-        [(found, "") for found in whole] + [(found, search.texts[found.series]) for found in flows],
-        key=lambda pair: (pair[0].label, pair[0].values[c.LOG_P]),
-    )
-    for found, text in ranked:
-        known = taken.setdefault(found.label, [])
-        if _presence(found) < LEAST_PRESENCE:  # short trains within bursts, again and again
+    for one in sorted(found, key=lambda one: (one.label, one.values[c.LOG_P])):
+        known = taken.setdefault(one.label, [])
+        if any(_same(one, other) or _in_step(one, other) for other in known):
             continue
-        if any(_same(found, other) for other in known):
+        if any(_by_the_lattice(one, other) > limit for other in known):
             continue
-        times = (search.flows if text else search.whole).series(found.series)
-        if any(
-            _by_the_lattice(found, times, other, search.whole) > limit for other in known if other.of_protocol
-        ):
+        if _interleaved(one, found, search.duration_s) or _of_queries(one, queries):
             continue
-        found.of_protocol = not text
-        known.append(found)
-        rows.append(_row(search.ledger, found, text, search.duration_s))
+        known.append(one)
+        rows.append(_row(search.ledger, one, search.duration_s))
     return rows
 
 
@@ -175,18 +204,42 @@ def _presence(found: _Found) -> float:
 
 
 def _same(found: _Found, other: _Found) -> bool:
-    """Return whether two schedules are one: as near as their jitter, or a multiple of one that
-    explains nearly all of the protocol's events.
+    """Return whether two periods are as near as their jitter."""
+    slack = max(SAME * other.period_s, float(found.values[c.JITTER]), float(other.values[c.JITTER]))
+    return abs(found.period_s - other.period_s) <= slack
+
+
+def _on_lattice(found: _Found, other: _Found) -> bool:
+    """Return whether nearly all events of a schedule come one step after an event of another's series."""
+    members = found.members()
+    return len(members) > 0 and float(np.mean(_step_before(members, other))) >= ON_LATTICE
+
+
+def _step_before(times: NDArray[np.float64], schedule: _Found, direction: int = 1) -> NDArray[np.bool_]:
+    """Return at which times the schedule's series has an event one period earlier (or later, by -1)."""
+    slack = max(float(schedule.values[c.TOLERANCE]) * schedule.period_s, 0.01)
+    before = times - direction * schedule.period_s
+    after = np.searchsorted(schedule.times, before - slack)
+    until = np.searchsorted(schedule.times, before + slack, side="right")
+    return until > after
+
+
+def _in_step(found: _Found, other: _Found) -> bool:
+    """Return whether a flow's period is a multiple of one that explains nearly all of the protocol,
+    and in step with it: names that take turns.
     """
-    period, base = float(found.values[c.PERIOD]), float(other.values[c.PERIOD])
-    slack = max(SAME * base, float(found.values[c.JITTER]), float(other.values[c.JITTER]))
-    multiple = round(period / base)
-    if multiple <= 1:
-        return abs(period - base) <= slack
-    return other.of_protocol and other.share >= 0.8 and abs(period - multiple * base) <= SAME * period
+    multiple = round(found.period_s / other.period_s)
+    return (
+        other.of_protocol
+        and not found.of_protocol
+        and other.share >= 0.8
+        and multiple >= 2
+        and abs(found.period_s - multiple * other.period_s) <= SAME * found.period_s
+        and _on_lattice(found, other)
+    )
 
 
-def _by_the_lattice(found: _Found, times: NDArray[np.float64], other: _Found, events: Events) -> float:
+def _by_the_lattice(found: _Found, other: _Found) -> float:
     """Return the logarithm of the chance of a chain among events that another schedule times.
 
     Lookups that a device makes every 300 s, now for one name and now for another, put each name's
@@ -194,31 +247,61 @@ def _by_the_lattice(found: _Found, times: NDArray[np.float64], other: _Found, ev
     among events at any time: with r the share of the lattice's sites that are taken, and m sites
     within the tolerance, r * m successors are expected.
     """
-    base = float(other.values[c.PERIOD])
-    period = float(found.values[c.PERIOD])
-    if period < 1.5 * base or len(times) < 2:
+    base, period = other.period_s, found.period_s
+    if period < 1.5 * base or not _on_lattice(found, other):
         return -inf
-    parents = events.series(other.series)
-    slack = max(float(other.values[c.TOLERANCE]) * base, 0.01)
-    after = np.searchsorted(parents, times - base - slack)
-    until = np.searchsorted(parents, times - base + slack, side="right")
-    if np.mean(until > after) < ON_LATTICE:
-        return -inf
+    times = found.members()
     taken = min(1.0, len(times) * base / max(float(times[-1] - times[0]), base))
     sites = 2 * (floor(2 * float(found.values[c.TOLERANCE]) * period / base) + 1)
     return log(len(times)) + float(found.values[c.LONGEST]) * log(taken * sites)
 
 
-def _row(ledger: Ledger, found: _Found, text: str, duration_s: float) -> PeriodRow:
-    values = found.values
-    period = float(values[c.PERIOD])
-    active = float(values[c.LAST] - values[c.FIRST]) + period
-    coverage = round(min(100.0, 100 * active / max(duration_s, active)), 2)
+def _interleaved(found: _Found, everything: list[_Found], duration_s: float) -> bool:
+    """Return whether an episode of a protocol is flows with a longer period that happen to alternate.
+
+    Names that take turns each have a multiple of the protocol's period; if fewer flows have it than
+    would be needed for that, the shorter period is nobody's.
+    """
+    if not found.of_protocol or found.coverage_pct(duration_s) >= EPISODE_PCT:
+        return False
+    flows: dict[int, set[str]] = {}
+    for other in everything:
+        multiple = round(other.period_s / found.period_s)
+        if (
+            other.label == found.label
+            and not other.of_protocol
+            and 2 <= multiple <= 16
+            and abs(other.period_s - multiple * found.period_s) <= SAME * other.period_s
+        ):
+            flows.setdefault(multiple, set()).add(other.text)
+    return any(len(names) < (multiple + 1) // 2 + 1 for multiple, names in flows.items())
+
+
+def _querier(search: Regularity, found: list[_Found]) -> list[_Found]:
+    """Return the schedules of the router's own IGMP queries."""
+    label = search.ledger.roles.router_index * len(PROTOCOLS) + PROTOCOLS.index("IGMP")
+    return [one for one in found if one.label == label]
+
+
+def _of_queries(found: _Found, queries: list[_Found]) -> bool:
+    """Return whether reports come at a multiple of the queries: others answered the queries between."""
+    if PROTOCOLS[found.label % len(PROTOCOLS)] != "IGMP":
+        return False
+    return any(
+        (multiple := round(found.period_s / query.period_s)) >= 2
+        and abs(found.period_s - multiple * query.period_s) <= SAME * found.period_s
+        for query in queries
+    )
+
+
+def _row(ledger: Ledger, found: _Found, duration_s: float) -> PeriodRow:
+    values, period = found.values, found.period_s
+    coverage = found.coverage_pct(duration_s)
     device, protocol = divmod(found.label, len(PROTOCOLS))
     return PeriodRow(
         device=ledger.roles.name(device),
         protocol=PROTOCOLS[protocol],
-        flow=text,
+        flow=found.text,
         period_s=round(period, 6),
         error_s=float(f"{max(float(values[c.ERROR]), 1e-6):.3g}"),
         cycles=int(values[c.STEPS]),

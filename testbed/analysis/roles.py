@@ -136,7 +136,7 @@ def find_roles(
     if router is not None and router.mac is not None:
         gateways = {router.mac}
     else:
-        gateways = _gateways(sources, nets, known_macs, _weights(keys, packets))
+        gateways = _gateways(sources, nets, known_macs, _weights(keys, packets), _spoken_to(keys))
     for mac, addresses in sources.items():
         if mac not in gateways:
             for address in addresses:
@@ -202,9 +202,16 @@ def _weights(keys: NDArray[np.void], packets: NDArray[np.int64]) -> dict[int, in
 
 
 def _gateways(
-    sources: dict[int, set[Address]], nets: Nets, known: set[int], weights: dict[int, int]
+    sources: dict[int, set[Address]],
+    nets: Nets,
+    known: set[int],
+    weights: dict[int, int],
+    spoken_to: set[int],
 ) -> set[int]:
-    """Return the stations under whose MAC remote addresses appear."""
+    """Return the stations under whose MAC remote addresses appear.
+
+    A station with a single public address that only multicasts is a host with a public address.
+    """
     remote: dict[int, int] = {}
     inside = False
     for mac, addresses in sources.items():
@@ -215,15 +222,21 @@ def _gateways(
         six = {address[0] for address in addresses if address[0] != 0 and address not in nets}
         own = any(address in nets for address in addresses)
         beyond = four + (len(six) if len(six) > 1 or not own else 0)
-        if beyond:
+        if beyond > 1 or (beyond == 1 and (own or mac in spoken_to)):
             remote[mac] = beyond
-        else:
+        elif beyond == 0:
             inside = inside or own
     if inside or len(remote) < 2:
         return set(remote) if inside else {mac for mac in remote if remote[mac] > 1}
     # No private address at all: the one with the most addresses behind it, if there is one.
     most = max(remote, key=lambda mac: (remote[mac], weights.get(mac, 0)))
     return {most} if remote[most] > 1 else set()
+
+
+def _spoken_to(keys: NDArray[np.void]) -> set[int]:
+    """Return the stations that take part in unicast."""
+    unicast = keys[(keys["dst"] >> 40 & 1 == 0) & (keys["dst"] != 0) & (keys["src"] != 0)]
+    return set(np.unique(np.concatenate([unicast["src"], unicast["dst"]])).tolist())
 
 
 def _stations(keys: NDArray[np.void], packets: NDArray[np.int64], gateways: set[int]) -> list[int]:
