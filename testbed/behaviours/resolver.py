@@ -77,11 +77,12 @@ async def resolve(
         return (name,)
     if thread is None:
         return await _lookup(host, name, attempt, why)
-    await host.board.acquire(host, thread)
+    board = host.board  # after power-off the device has another one
+    await board.acquire(host, thread)
     try:
         return await _lookup(host, name, attempt, why)
     finally:
-        host.board.release(thread)
+        board.release(thread)
 
 
 async def _lookup(host: Host, name: str, attempt: int, why: str) -> tuple[str, ...]:

@@ -61,11 +61,12 @@ class _Device:
 
     async def contact(self, host: Host, why: Why) -> bool:
         """Have one contact; False if it failed."""
-        await host.board.acquire(host, _RADIO)
+        board = host.board  # after power-off the device has another one
+        await board.acquire(host, _RADIO)
         try:
             return await self._contact(host, why)
         finally:
-            host.board.release(_RADIO)
+            board.release(_RADIO)
 
     async def _contact(self, host: Host, why: Why) -> bool:
         p, board = self._p, host.board
