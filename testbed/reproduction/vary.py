@@ -12,9 +12,9 @@ import io
 import multiprocessing
 import re
 import shutil
-import zlib
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import yaml
@@ -114,8 +114,10 @@ def variations(device: str) -> list[Variation]:
             for factor in FACTORS:
                 name = str(block.get("name", at[0] if at else "device"))
                 where = f"{name}: {'.'.join(map(str, path))}"
-                out.append(Variation(device, where, (*at, *path), str(value), str(scaled(value, factor))))
-    return out
+                varied = str(scaled(value, factor))
+                if varied != str(value):
+                    out.append(Variation(device, where, (*at, *path), str(value), varied))
+    return list(dict.fromkeys(out))
 
 
 def _assumed(block: dict[str, Any]) -> Iterator[tuple[Loc, Any]]:
@@ -172,9 +174,9 @@ def verdicts(player: Player, folder: Path, seed: int, models: tuple[Path, ...] =
 
 def effect(player: Player, folder: Path, seed: int, variation: Variation, before: dict[str, str]) -> Effect:
     """Play one variation below `folder` and compare."""
-    place = folder / f"{zlib.crc32(repr(variation).encode()):08x}"
+    place = Path(mkdtemp(dir=folder))
     models = place / "models"
-    models.mkdir(parents=True)
+    models.mkdir()
     data = copy.deepcopy(read_device(variation.device).document.data)
     target: Any = data
     for step in variation.loc[:-1]:
