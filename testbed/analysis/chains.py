@@ -34,6 +34,11 @@ TOLERANCES = (0.003, 0.01, 0.03, 0.1)
 SHARP = 0.1
 """Jitter below this share of the tolerance is no mixture, nor a spread that fills the tolerance."""
 MUCH = 0.4
+LEAST_CHANGE, FEWEST_CHANGES, ONE_WAY = 0.001, 10, 0.85
+"""Most steps of a chain of at least so many differ by more than this share of the period from the one
+before, and nearly all are longer (or nearly all shorter): a ramp, perhaps again and again."""
+CLEAR_TREND = 6.0
+"""t statistic from which on the steps of a chain have a trend."""
 CANDIDATES = 3
 """Peaks in the distribution of lags that are tried for each tolerance."""
 
@@ -77,6 +82,19 @@ def link(times: NDArray[np.float64], period: float, tolerance: float, before: ND
 
 
 @kernel
+def drifts(covariance: float, variance: float, spread: float, steps: int, span: float, period: float) -> bool:
+    """Return whether the steps of a chain grow or shrink: waits that adapt have no period.
+
+    The trend must be clear (a t statistic, which jitter does not reach) and more than 1 % in all.
+    """
+    change = abs(covariance) / variance * span
+    if change < 0.01 * period or spread <= 0.0:
+        return False
+    explained = min(covariance * covariance / (variance * spread), 1.0)
+    return explained * (steps - 2) > CLEAR_TREND**2 * (1.0 - explained)
+
+
+@kernel
 def follow(
     times: NDArray[np.float64],
     period: float,
@@ -100,8 +118,10 @@ def follow(
             final[before[i]] = final[i]
     found[LONGEST] = longest
     found[TOLERANCE] = tolerance
-    steps, total, squares, cycles, members = 0, 0.0, 0.0, 0.0, 0
+    steps, total, cycles, members = 0, 0.0, 0.0, 0
     first, last = -1.0, -1.0
+    squares, along, along_squares, products = 0.0, 0.0, 0.0, 0.0
+    longer, shorter = 0, 0
     for i in range(n):
         if final[i] < LEAST_STEPS:
             continue
@@ -112,20 +132,39 @@ def follow(
         if before[i] >= 0:
             step = times[i] - times[before[i]]
             count = 2.0 if step > 1.5 * period else 1.0
+            off, when = step / count - period, times[i] - first
             steps += 1
             cycles += count
             total += step
-            squares += (step / count - period) ** 2
+            squares += off * off
+            along += when
+            if before[before[i]] >= 0:
+                earlier = times[before[i]] - times[before[before[i]]]
+                change = step / count - earlier / (2.0 if earlier > 1.5 * period else 1.0)
+                if abs(change) > LEAST_CHANGE * period:
+                    longer += 1 if change > 0 else 0
+                    shorter += 1 if change < 0 else 0
+            along_squares += when * when
+            products += off * when
     found[MEMBERS] = members
     found[STEPS] = steps
     found[LOG_P] = 0.0
     if steps < LEAST_STEPS:
         return
-    found[PERIOD] = total / cycles
-    found[JITTER] = (max(0.0, squares / steps - (total / cycles - period) ** 2)) ** 0.5
+    mean = total / cycles
+    spread = max(0.0, squares / steps - (mean - period) ** 2)
+    found[PERIOD] = mean
+    found[JITTER] = spread**0.5
     found[ERROR] = found[JITTER] / steps**0.5
     found[FIRST] = first
     found[LAST] = last
+    middle = along / steps
+    variance = max(along_squares / steps - middle * middle, 1e-9)
+    covariance = products / steps - (mean - period) * middle
+    changes = longer + shorter
+    ramps = 2 * changes > steps > FEWEST_CHANGES and max(longer, shorter) > ONE_WAY * changes
+    if ramps or drifts(covariance, variance, spread, steps, last - first, mean):
+        return
     # The rate around the longest chain, its own events included.
     start = end
     while before[start] >= 0:

@@ -17,6 +17,7 @@ import numpy as np
 from testbed.analysis import chains as c
 from testbed.analysis.events import gather, own_events, stretch, thin
 from testbed.analysis.ledger import PROTOCOLS
+from testbed.analysis.roles import far_address
 from testbed.analysis.rows import PeriodRow
 from testbed.analysis.spectra import WEEK_S, WINDOW_S, is_harmonic, spectra
 from testbed.capture.frame import address_text
@@ -46,9 +47,12 @@ ON_LATTICE = 0.7
 
 
 class Regularity:
-    """Looks for regularity in a ledger; the search runs in the background until it is asked for."""
+    """Looks for regularity in a ledger; the search runs in the background until it is asked for.
 
-    def __init__(self, ledger: Ledger) -> None:
+    `names` is, per key, the fact that names its far end (`Services.name`).
+    """
+
+    def __init__(self, ledger: Ledger, names: NDArray[np.int64]) -> None:
         self.ledger = ledger
         time_ns, key = own_events(ledger)
         begin, end = stretch(ledger, time_ns)
@@ -59,7 +63,7 @@ class Regularity:
         groups = (len(ledger.roles.devices) + 1) * len(PROTOCOLS)
         self.whole = gather(time_ns, label[key], groups, np.arange(groups), begin)
         self.of_whole = _Search(self.whole)
-        flow_of_key, flow_label, self.texts = _flows(ledger, label)
+        flow_of_key, flow_label, self.texts = _flows(ledger, label, names)
         self.flows = gather(time_ns, flow_of_key[key], len(flow_label), flow_label, begin)
         self.of_flows = _Search(self.flows)
         self.rounds = thin(self.flows, ROUND_S)
@@ -74,20 +78,17 @@ class Regularity:
 
 
 def _flows(
-    ledger: Ledger, label: NDArray[np.int64]
+    ledger: Ledger, label: NDArray[np.int64], names: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], list[str]]:
     """Group keys into flows: same device, protocol, kind, port, and name (or far address without one)."""
-    keys, roles = ledger.keys, ledger.roles
-    far_is_dst = roles.src == roles.device
-    unnamed = keys["name"] == 0
-    hi = np.where(unnamed, np.where(far_is_dst, keys["dip_hi"], keys["sip_hi"]), 0)
-    lo = np.where(unnamed, np.where(far_is_dst, keys["dip_lo"], keys["sip_lo"]), 0)
-    columns = np.stack([label, keys["kind"], keys["port"], keys["name"], hi, lo], axis=1)
+    keys = ledger.keys
+    hi, lo = (np.where(names == 0, half, 0) for half in far_address(keys, ledger.roles))
+    columns = np.stack([label, keys["kind"], keys["port"], names, hi, lo], axis=1)
     unique, first, inverse = np.unique(columns, axis=0, return_index=True, return_inverse=True)
-    texts = []
-    for number in first.tolist():
-        name = ledger.tables.text(int(keys["name"][number]))
-        texts.append(name or address_text(int(hi[number]), int(lo[number])))
+    texts = [
+        ledger.tables.text(int(names[key])) or address_text(int(hi[key]), int(lo[key]))
+        for key in first.tolist()
+    ]
     return inverse.reshape(-1).astype(np.int64), unique[:, 0], texts
 
 

@@ -216,8 +216,8 @@ def _result(
     normal: Normal | None,
 ) -> Analysis:
     tables = ledger.tables
-    regularity = Regularity(ledger)  # searches while the rest is added up
     services = Services(ledger)
+    regularity = Regularity(ledger, services.name)  # searches while the rest is added up
     result = Analysis(
         captures=capture.names,
         begin=iso(ledger.begin_ns) if ledger.end_ns else "",

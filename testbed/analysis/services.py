@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from testbed.analysis.ledger import PROTOCOLS
+from testbed.analysis.roles import far_address
 from testbed.analysis.rows import PlaceRow, ServiceRow
 from testbed.analysis.tables import DNS_ANSWER, HOST, SNI
 from testbed.capture.frame import APPLICATIONS, DNS, TCP, address_text
@@ -40,9 +41,7 @@ class Services:
         of_device = (roles.device >= 0) & (roles.device < roles.router_index)
         self.chosen = of_device & (roles.remote | asks)
         """Per key: whether it is with a service."""
-        far_is_dst = roles.src == roles.device
-        self.hi = np.where(far_is_dst, keys["dip_hi"], keys["sip_hi"])
-        self.lo = np.where(far_is_dst, keys["dip_lo"], keys["sip_lo"])
+        self.hi, self.lo = far_address(keys, roles)
         self.name, self.name_from = _names(ledger, self.chosen, self.hi, self.lo)
         columns = np.stack(
             [

@@ -70,6 +70,17 @@ def test_interleaved_schedules_are_told_apart() -> None:
     assert sorted(round(period) for period, _ in found) == [25, 61]
 
 
+def test_a_wait_that_adapts_has_no_period() -> None:
+    waits = 180 * 1.005 ** np.arange(60)  # a heartbeat that is put off a little more each time
+    assert schedules(np.cumsum(waits)) == []
+
+
+def test_two_near_periods_are_not_averaged() -> None:
+    steps = np.concatenate([np.full(12, 19.2), np.full(5, 20.0)])
+    found = schedules(np.cumsum(np.tile(steps, 20)))
+    assert found[0][0] == pytest.approx(19.2, rel=0.002)
+
+
 def test_a_daily_batch_is_one_period_not_a_comb() -> None:
     hours = np.array([0, 1.5, 9, 10.5])
     times = (np.arange(7)[:, None] * 24 + hours).ravel() * 3600
