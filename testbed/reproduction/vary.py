@@ -140,7 +140,8 @@ def _leaves(value: Any, path: Loc) -> Iterator[tuple[Loc, Any]]:
                 yield from _leaves(inner, (*path, key))
     elif isinstance(value, list):
         for index, inner in enumerate(value):
-            yield from _leaves(inner, (*path, index))
+            if not isinstance(inner, int):  # numbers in lists are codes, such as DHCP options
+                yield from _leaves(inner, (*path, index))
     elif _is_number(value) and scaled(value, 2.0) != value:
         yield path, value
 
