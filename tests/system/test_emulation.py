@@ -7,6 +7,7 @@ import os
 import random
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter, defaultdict
 from pathlib import Path
@@ -337,14 +338,22 @@ def test_the_shell_gives_mininets_command_line_and_keeps_the_capture(tmp_path: P
         stderr=subprocess.STDOUT,
         text=True,
     ) as child:
-        assert child.stdin is not None
-        time.sleep(8)  # in real time: the devices associate and ask for their leases
-        child.stdin.write("router ip -brief address\n")
-        child.stdin.flush()
-        time.sleep(1)
-        said, _ = child.communicate("exit\n", timeout=60)
+        assert child.stdin is not None and child.stdout is not None
+        said: list[str] = []
+        listening = threading.Thread(target=lambda: said.extend(iter(child.stdout.readline, "")))
+        listening.start()
+        limit = time.monotonic() + 60  # in real time the devices associate, ask for leases, and talk
+        while time.monotonic() < limit and "REACHABLE" not in "".join(said):
+            child.stdin.write("router ip -brief address\nrouter ip neigh\n")
+            child.stdin.flush()
+            time.sleep(1)
+        time.sleep(5)
+        child.stdin.write("exit\n")
+        child.stdin.close()
+        child.wait(timeout=60)
+        listening.join(timeout=10)
     assert child.returncode == 0
-    assert "192.168.1.1/24" in said
+    assert "192.168.1.1/24" in "".join(said)
     manifest = json.loads((tmp_path / "run" / "run.json").read_text())
     assert (manifest["scenario"]["name"], manifest["clock"]) == ("shell", "real")
     assert manifest["frames"] > 10
