@@ -86,7 +86,7 @@ def test_names_of_dns_answers_are_found(entry: dict[str, Any]) -> None:
 def test_events_that_repeat_are_found(entry: dict[str, Any]) -> None:
     result = analyse(FOLDER / entry["file"])
     macs = {device.device: device.mac for device in result.devices}
-    macs |= {"router": mac for mac in result.gateway["macs"]}
+    macs["router"] = next(iter(result.gateway["macs"]), None)
     found = [(macs.get(row.device, row.device), row.period_s) for row in result.periods]
     for event in entry["periodic_events"]:
         spread = (event["q3"] - event["q1"]) / event["median_interval_s"]
