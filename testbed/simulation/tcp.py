@@ -27,6 +27,8 @@ ORPHAN_RETRIES = 8
 """Retransmissions of a FIN after the program closed the socket (Linux tcp_orphan_retries)."""
 NIC_BITS_PER_S = 100_000_000
 _HEADERS = 66
+STOPPED = -(1 << 62)
+"""Time of a timer that does not run, earlier than any: in the warm-up all times are negative."""
 
 
 class _Side:
@@ -49,7 +51,7 @@ class _Side:
         self.held: dict[int, int] = {}  # out-of-order data: start -> end
         self.marks: list[int] = []  # ends of messages: PSH
         self.fin_wanted = False
-        self.nic_free = 0
+        self.nic_free = STOPPED
         self.smoothed = self.varies = 0
         self.rto = stack.syn_timeout
         self.timed: tuple[int, int] | None = None  # a sequence number and when what ends there was sent
@@ -57,7 +59,7 @@ class _Side:
             self.smoothed, self.varies, self.rto = timer
         elif rtt:
             self.sample(rtt)
-        self.retry_at = self.delack_at = -1
+        self.retry_at = self.delack_at = STOPPED
         self.retries = self.duplicates = self.undone = self.sent_count = 0
         self.recover = -1
 
@@ -199,7 +201,7 @@ class _Play:
             me.next += 1
             me.fin_wanted = False
             sent = True
-        if sent and me.retry_at < 0:
+        if sent and me.retry_at == STOPPED:
             self.arm(now, side)
 
     def transmit(
@@ -209,7 +211,7 @@ class _Play:
         size = _HEADERS + length
         depart = max(now, me.nic_free)
         me.nic_free = depart + size * 8 * 1_000_000_000 // NIC_BITS_PER_S
-        me.delack_at = -1
+        me.delack_at = STOPPED
         me.undone = 0
         number = me.sent_count
         me.sent_count += 1
@@ -251,7 +253,7 @@ class _Play:
         me = self.sides[side]
         if me.retry_at != now or me.una >= me.next:
             return
-        me.retry_at = -1
+        me.retry_at = STOPPED
         me.retries += 1
         orphan = (
             self.ended
@@ -318,7 +320,7 @@ class _Play:
                 return
             self.handshaking = False
             self.learn(now, CLIENT, 1, echo)
-            me.una, me.heard, me.retry_at, me.retries = 1, 1, -1, 0
+            me.una, me.heard, me.retry_at, me.retries = 1, 1, STOPPED, 0
             me.limit = 1
             self.transmit(now, CLIENT, 1, 0, ACK)
             if not self.reply_wanted:
@@ -364,7 +366,7 @@ class _Play:
             me.una = ack
             me.retries = me.duplicates = 0
             me.cwnd = min(MAX_WINDOW_SEGMENTS, me.cwnd + newly)
-            me.retry_at = -1
+            me.retry_at = STOPPED
             if me.una < me.recover:
                 self.resend(now, side)
             if me.una < me.next:
@@ -399,7 +401,7 @@ class _Play:
             return
         if me.undone >= 2 or filled or fin:
             self.transmit(now, side, me.next, 0, ACK)
-        elif me.delack_at < 0:
+        elif me.delack_at == STOPPED:
             me.delack_at = now + me.stack.delayed_ack
             self.push(me.delack_at, "delack", side)
 
