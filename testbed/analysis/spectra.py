@@ -48,7 +48,7 @@ def spectra(
     fundamentals: dict[tuple[str, str], list[float]] = {}
     for row in periods:
         fundamentals.setdefault((row.device, row.protocol), []).append(row.cycles_per_week)
-    windows = int(duration_s // WINDOW_S)
+    windows = quick_length(int(duration_s // WINDOW_S))
     rows: list[LineRow] = []
     significant: dict[tuple[str, str], list[float]] = {}
     sizes = np.diff(events.starts)
@@ -86,6 +86,23 @@ def spectra(
     return rows, significant
 
 
+def quick_length(windows: int) -> int:
+    """Return how many windows are transformed: all, or of many the most without a large prime factor.
+
+    A transform of a prime length takes several times as long; what is left out is a few windows.
+    """
+    if windows <= 1000:
+        return windows
+    for length in range(windows, 0, -1):
+        rest = length
+        for factor in (2, 3, 5, 7):
+            while rest % factor == 0:
+                rest //= factor
+        if rest == 1:
+            return length
+    return windows
+
+
 def spectrum(times: NDArray[np.float64], windows: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return (magnitude, height) of the lines 1 to windows/2 cycles per span.
 
@@ -94,12 +111,12 @@ def spectrum(times: NDArray[np.float64], windows: int) -> tuple[NDArray[np.float
     expectation by chance: the larger of the Poisson level and the local median of the spectrum.
     """
     parts = windows * PARTS
-    position = times * (PARTS / WINDOW_S)
+    position = times[times < windows * WINDOW_S] * (PARTS / WINDOW_S)
     left = np.floor(position).astype(np.int64)
     share = position - left
     series = np.bincount(left % parts, 1 - share, parts) + np.bincount((left + 1) % parts, share, parts)
     power = np.abs(np.fft.rfft(series)[1 : windows // 2 + 1]) ** 2
-    n = float(len(times))
+    n = max(1.0, float(len(position)))
     level = np.maximum(n, local_median(power) / log(2))
     return np.sqrt(power) / n, power / level
 
