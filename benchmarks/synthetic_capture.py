@@ -47,12 +47,26 @@ def client_hello(name: str) -> bytes:
     return b"\x16\x03\x01" + struct.pack("!H", len(hello)) + hello
 
 
+def record(kind: int, size: int) -> bytes:
+    """A TLS record of so many bytes."""
+    return struct.pack("!BHH", kind, 0x0303, size) + bytes([1]) * size
+
+
+def server_hello() -> bytes:
+    body = b"\x03\x03" + bytes(32) + b"\x20" + bytes(32) + b"\x13\x01" + b"\0" + b"\0\0"
+    hello = b"\x02" + len(body).to_bytes(3, "big") + body
+    return struct.pack("!BHH", 22, 0x0303, len(hello)) + hello
+
+
 class Home:
-    """Builds the frames of one day as (time_s, frame, offset of the client's port or 0)."""
+    """Builds the frames of one day."""
 
     def __init__(self, seed: int) -> None:
         self.chance = random.Random(seed)
-        self.frames: list[tuple[float, bytes, int]] = []
+        self.frames: list[tuple[float, bytes, int, int]] = []
+        """Time, bytes, where a client's port may stand, and number of the exchange."""
+        self.exchange = 0
+        self.sequence = {True: 0, False: 0}
         self.router = bytes.fromhex("204e7f000001")
         self.router_ip = bytes([192, 168, 1, 1])
 
@@ -72,8 +86,11 @@ class Home:
         self, at: float, device: int, sent: bool, peer: bytes, port: int, flags: int, data: bytes
     ) -> None:
         ports = (40_000, port) if sent else (port, 40_000)
-        header = struct.pack("!HHIIBBHHH", *ports, 1, 1, 0x80, flags, 29_200, 0, 0) + bytes(12)
-        self.ip_frame(at, device, sent, peer, 6, header + data, sent)
+        numbers = (self.sequence[sent], self.sequence[not sent] if flags & 16 else 0)
+        header = struct.pack("!HHIIBBHHH", *ports, *numbers, 0x80, flags, 29_200, 0, 0)
+        stamps = b"\x01\x01\x08\x0a" + struct.pack("!II", int(at * 250), 0)
+        self.ip_frame(at, device, sent, peer, 6, header + stamps + data, sent)
+        self.sequence[sent] += len(data) + (flags & 2) // 2 + (flags & 1)
 
     def ip_frame(
         self, at: float, device: int, sent: bool, peer: bytes, proto: int, body: bytes, source: bool
@@ -81,12 +98,17 @@ class Home:
         src, dst = (self.ip(device), peer) if sent else (peer, self.ip(device))
         ends = (self.mac(device), self.router) if sent else (self.router, self.mac(device))
         frame = ethernet(*ends, 0x0800, checksum_free_ip(src, dst, proto, body))
-        self.frames.append((at, frame, 34 if source else 36))
+        self.add(at, frame, 34 if source else 36)
+
+    def add(self, at: float, frame: bytes, port_at: int) -> None:
+        """Add a frame; of the current exchange, if it has a client's port at `port_at`."""
+        self.frames.append((at, frame, port_at, self.exchange))
 
     def lookup(self, at: float, device: int, name: str, address: bytes) -> None:
+        self.exchange += 1
         question = dns_name(name) + b"\0\1\0\1"
-        query = struct.pack("!HHHHHH", 7, 0x0100, 1, 0, 0, 0) + question
-        answer = struct.pack("!HHHHHH", 7, 0x8180, 1, 2, 0, 0) + question
+        query = struct.pack("!HHHHHH", self.exchange & 0xFFFF, 0x0100, 1, 0, 0, 0) + question
+        answer = struct.pack("!HHHHHH", self.exchange & 0xFFFF, 0x8180, 1, 2, 0, 0) + question
         for last in (0, 1):
             record = bytes([*address[:3], address[3] ^ last])
             answer += b"\xc0\x0c" + struct.pack("!HHIH", 1, 1, 60, 4) + record
@@ -96,18 +118,16 @@ class Home:
     def session(self, at: float, device: int, name: str, address: bytes, port: int, segments: int) -> None:
         self.lookup(at, device, name, address)
         at += 0.05
-        data = b"\x17\x03\x03\x04\x20" + bytes(1056)
+        self.exchange += 1
+        self.sequence = {True: 1000, False: 5000}
+        flight = server_hello() + record(23, 1150)
         plan: list[tuple[bool, int, bytes]] = [
             (True, 2, b""), (False, 18, b""), (True, 16, b""), (True, 24, client_hello(name)),
-            (False, 16, b"\x16\x03\x03\x05\x40" + bytes(1344)), (True, 16, b""), (True, 24, data[:130]),
+            (False, 24, flight), (True, 16, b""), (True, 24, record(20, 1) + record(23, 69)),
         ]  # fmt: skip
         for _ in range(segments):
-            plan += [
-                (True, 24, data[: 40 + self.chance.randrange(280)]),
-                (False, 16, b""),
-                (False, 24, data),
-                (True, 16, b""),
-            ]
+            asked = record(23, 40 + self.chance.randrange(280))
+            plan += [(True, 24, asked), (False, 16, b""), (False, 24, record(23, 1056)), (True, 16, b"")]
         plan += [(True, 17, b""), (False, 17, b""), (True, 16, b"")]
         for sent, flags, body in plan:
             self.tcp(at, device, sent, address, port, flags, body)
@@ -133,12 +153,13 @@ class Home:
                 datagram = struct.pack("!HHHH", 40_000, 1900, 8 + len(search), 0) + search
                 packet = checksum_free_ip(self.ip(device), bytes([239, 255, 255, 250]), 17, datagram)
                 query = ethernet(self.mac(device), bytes.fromhex("01005e7ffffa"), 0x0800, packet)
-                self.frames.append((float(at), query, 34))
+                self.exchange += 1
+                self.add(float(at), query, 34)
                 arp = (
                     struct.pack("!HHBBH", 1, 0x0800, 6, 4, 1) + self.mac(device) + self.ip(device) + bytes(6)
                 )
                 arp += self.router_ip
-                self.frames.append((float(at) + 1, ethernet(self.mac(device), self.router, 0x0806, arp), 0))
+                self.add(float(at) + 1, ethernet(self.mac(device), self.router, 0x0806, arp), 0)
             for at in np.arange(device * 3.0, DAY_S, 120):
                 self.ip_frame(float(at), device, True, self.router_ip, 1, b"\x08\0" + bytes(54), True)
                 self.ip_frame(float(at) + 0.01, device, False, self.router_ip, 1, b"\0\0" + bytes(54), False)
@@ -149,19 +170,20 @@ def write(path: Path, frames: int, seed: int = 1) -> None:
     """Write the capture; patches times and client ports of whole days at once."""
     home = Home(seed)
     home.day()
-    times = np.array([at for at, _, _ in home.frames])
+    times = np.array([at for at, *_ in home.frames])
     starts = np.zeros(len(home.frames), np.int64)
     image = bytearray()
-    for i, (_, frame, _) in enumerate(home.frames):
+    for i, (_, frame, *_) in enumerate(home.frames):
         starts[i] = len(image)
         image += struct.pack("<IIII", 0, 0, len(frame), len(frame)) + frame
     day = np.frombuffer(bytes(image), np.uint8).copy()
-    ports = np.array([at for _, _, at in home.frames])
+    ports = np.array([port_at for *_, port_at, _ in home.frames])
+    exchange = np.array([number for *_, number in home.frames])
     patched = np.flatnonzero(ports)
     # Only client ports vary; a frame whose port here is a server's keeps it.
     port_at = starts[patched] + 16 + ports[patched]
     is_client = (day[port_at].astype(np.int64) << 8 | day[port_at + 1]) == 40_000
-    port_at, patched = port_at[is_client], patched[is_client]
+    port_at, exchange = port_at[is_client], exchange[patched[is_client]]
     with path.open("wb") as file:
         file.write(struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 262_144, 1))
         left, number = frames, 0
@@ -172,7 +194,7 @@ def write(path: Path, frames: int, seed: int = 1) -> None:
             for shift in range(4):
                 day[starts + shift] = seconds >> 8 * shift & 255
                 day[starts + 4 + shift] = micros >> 8 * shift & 255
-            client = 33_000 + (patched // 12 * 7 + number * 131) % 27_000
+            client = 33_000 + (exchange * 7 + number * 131) % 27_000
             day[port_at] = client >> 8
             day[port_at + 1] = client & 255
             whole = len(home.frames) <= left
