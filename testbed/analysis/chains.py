@@ -34,6 +34,7 @@ TOLERANCES = (0.003, 0.01, 0.03, 0.1)
 SHARP = 0.1
 """Jitter below this share of the tolerance is no mixture, nor a spread that fills the tolerance."""
 MUCH = 0.4
+NEARLY_ALL = 0.9
 LEAST_CHANGE, FEWEST_CHANGES, ONE_WAY = 0.001, 10, 0.85
 """Most steps of a chain of at least so many differ by more than this share of the period from the one
 before, and nearly all are longer (or nearly all shorter): a ramp, perhaps again and again."""
@@ -45,8 +46,10 @@ CANDIDATES = 3
 PERIOD, ERROR, JITTER, STEPS, LONGEST, MEMBERS, FIRST, LAST, LOG_P, TOLERANCE = range(10)
 """Columns of what is found; times in seconds, LOG_P the natural logarithm of the chance."""
 COLUMNS = 10
+BUCKETS = 4096
 Work = Any
-"""Arrays to work in: events left, lags, small ones, and three with one number for each event."""
+"""Arrays to work in: events left, lags, lags in order, small ones, buckets, and three with one number
+for each event."""
 
 
 @kernel
@@ -226,29 +229,32 @@ def peaks(
 
 
 @kernel
-def sort_in_place(values: NDArray[np.float64]) -> None:
-    """Sort by heaps."""
-    n = len(values)
-    first, last = n // 2, n
-    while last > 1:
-        if first > 0:  # build the heap
-            first -= 1
-            value = values[first]
-        else:  # take its top
-            last -= 1
-            value = values[last]
-            values[last] = values[0]
-        hole = first
-        child = 2 * hole + 1
-        while child < last:
-            if child + 1 < last and values[child + 1] > values[child]:
-                child += 1
-            if values[child] <= value:
-                break
-            values[hole] = values[child]
-            hole = child
-            child = 2 * hole + 1
-        values[hole] = value
+def sort_by_buckets(
+    values: NDArray[np.float64], count: int, buckets: NDArray[np.int64], out: NDArray[np.float64]
+) -> None:
+    """Sort the first `count` values into `out`: by buckets of equal width, each by insertion."""
+    low, high = values[0], values[0]
+    for i in range(count):
+        low, high = min(low, values[i]), max(high, values[i])
+    last = len(buckets) - 2
+    scale = last / (high - low) if high > low else 0.0
+    for k in range(len(buckets)):
+        buckets[k] = 0
+    for i in range(count):
+        buckets[int((values[i] - low) * scale) + 1] += 1
+    for k in range(last + 1):
+        buckets[k + 1] += buckets[k]
+    for i in range(count):
+        k = int((values[i] - low) * scale)
+        out[buckets[k]] = values[i]
+        buckets[k] += 1
+    for i in range(1, count):
+        value = out[i]
+        j = i - 1
+        while j >= 0 and out[j] > value:
+            out[j + 1] = out[j]
+            j -= 1
+        out[j + 1] = value
 
 
 @kernel
@@ -258,7 +264,7 @@ def best_period(times: NDArray[np.float64], limit: float, found: NDArray[np.floa
     That is the least likely chain of all tolerances. But where a wide tolerance mixes neighbouring
     periods, and one of them alone is sharp and carries much of it, that one is meant.
     """
-    _, lags, small, before, length, final = work
+    _, unsorted, lags, small, buckets, before, length, final = work
     n = len(times)
     first = max(0, n // 2 - SAMPLE // 2)
     sample = times[first : min(n, first + SAMPLE)]
@@ -269,11 +275,14 @@ def best_period(times: NDArray[np.float64], limit: float, found: NDArray[np.floa
         for j in range(i + 1, min(m, i + 1 + reach)):
             lag = sample[j] - sample[i]
             if lag >= SHORTEST_S:
-                lags[count] = log(lag)
+                unsorted[count] = log(lag)
                 count += 1
-    sort_in_place(lags[:count])
+    if count == 0:
+        found[LOG_P] = 0.0
+        return False
+    sort_by_buckets(unsorted, count, buckets, lags)
     trial, best, scores, sharp = small[0], small[1], small[2], small[3]
-    found[LOG_P], sharp[STEPS] = 0.0, 0.0
+    found[LOG_P], found[MEMBERS], found[STEPS], sharp[STEPS] = 0.0, 0.0, 0.0, 0.0
     for width in TOLERANCES:
         for k in range(peaks(lags[:count], width, best, scores)):
             follow(sample, exp(best[k]), width, before, length, final, trial)
@@ -285,6 +294,8 @@ def best_period(times: NDArray[np.float64], limit: float, found: NDArray[np.floa
             if trial[JITTER] < SHARP * width * trial[PERIOD] and trial[STEPS] > sharp[STEPS]:
                 for column in range(COLUMNS):
                     sharp[column] = trial[column]
+        if found[MEMBERS] >= NEARLY_ALL * m and found[STEPS] == sharp[STEPS]:
+            break  # a clockwork: a wider tolerance will explain no more
     near = abs(sharp[PERIOD] - found[PERIOD]) <= found[TOLERANCE] * found[PERIOD]
     if near and sharp[STEPS] >= MUCH * found[STEPS] and sharp[TOLERANCE] < found[TOLERANCE]:
         for column in range(COLUMNS):
@@ -309,7 +320,7 @@ def find_schedules(
     `out[s]` gets up to `ROUNDS` rows, `counts[s]` how many; only chains less likely than exp(limit)
     are kept. `work` is `workspace` of the longest series.
     """
-    left, _, small, before, length, final = work
+    left, _, _, small, _, before, length, final = work
     trial = small[4]
     for s in range(first, until):
         n = starts[s + 1] - starts[s]
@@ -337,7 +348,7 @@ def find_schedules(
 
 def workspace(longest: int) -> Work:
     """Return arrays for `find_schedules` on series of up to `longest` events, for one thread."""
-    lags = np.empty(max(SAMPLE * REACH, FEW * FEW_REACH))
-    small = np.zeros((5, COLUMNS))
+    lags = max(SAMPLE * REACH, FEW * FEW_REACH)
     events = (np.empty(longest + 1, np.int64) for _ in range(3))
-    return np.empty(longest + 1), lags, small, *events
+    small = np.zeros((5, COLUMNS))
+    return np.empty(longest + 1), np.empty(lags), np.empty(lags), small, np.empty(BUCKETS, np.int64), *events

@@ -64,12 +64,19 @@ def gather(
     return thin(Events(times, starts, label, origin_ns), MERGE_S)
 
 
-def thin(events: Events, silence_s: float) -> Events:
-    """Keep of each series the events that follow a silence: the begins of its rounds."""
+def thin(events: Events, silence_s: float, *, most: float = 1.0) -> Events:
+    """Keep of each series the events that follow a silence: the begins of its rounds.
+
+    A series that keeps more than the share `most` of its events is emptied: it has no rounds.
+    """
     keep = np.ones(len(events.times), bool)
     keep[1:] = np.diff(events.times) >= silence_s
     inner = events.starts[:-1]
     keep[inner[inner < len(keep)]] = True
+    if most < 1:
+        kept = np.diff(np.concatenate([[0], np.cumsum(keep)])[events.starts])
+        size = np.diff(events.starts)
+        keep &= np.repeat(kept <= most * size, size)
     shift = np.concatenate([[0], np.cumsum(keep)])
     return Events(events.times[keep], shift[events.starts], events.label, events.origin_ns)
 

@@ -66,7 +66,7 @@ class Regularity:
         flow_of_key, flow_label, self.texts = _flows(ledger, label, names)
         self.flows = gather(time_ns, flow_of_key[key], len(flow_label), flow_label, begin)
         self.of_flows = _Search(self.flows)
-        self.rounds = thin(self.flows, ROUND_S)
+        self.rounds = thin(self.flows, ROUND_S, most=0.5)
         self.of_rounds = _Search(self.rounds)
 
     def rows(self) -> tuple[list[LineRow], list[PeriodRow]]:
