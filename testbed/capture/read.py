@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-_WINDOW = 4 << 20
-_ROWS = 49_152
-_RING = 3
+_WINDOW = 2 << 20
+_ROWS = 24_576
+_RING = 4
 _MAX_PARTS = 10_000
 
 
