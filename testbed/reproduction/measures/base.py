@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from pydantic import BeforeValidator
@@ -34,16 +35,16 @@ class Finding(NamedTuple):
     holds: bool
 
 
-class Measure(Model):
+class Measure(Model, ABC):
     """A named measurement: its fields are its parameters."""
 
+    @abstractmethod
     def measure(self, evidence: Evidence) -> Finding:
         """Return what the evidence shows; raises NotMeasured where it is missing."""
-        raise NotImplementedError
 
+    @abstractmethod
     def accepts(self) -> str:
         """Return in words what is accepted."""
-        raise NotImplementedError
 
 
 def _quantity(value: Any) -> Any:
@@ -54,7 +55,7 @@ Quantity = Annotated[float, BeforeValidator(_quantity)]
 """A number, or bytes with a unit."""
 
 
-class Selection(Measure):
+class Selection(Model):
     """Whose traffic is counted, which, and where."""
 
     devices: Devices

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from testbed.reproduction.evidence import Evidence
 
 
-class AmountOf(Selection):
+class AmountOf(Selection, Measure):
     """Traffic of each device (or of all together) lies between bounds."""
 
     per: Literal["all", "second", "day"] = "all"
@@ -74,7 +74,7 @@ class Against(Model):
     settled: bool | None = None
 
 
-class Ratio(Selection):
+class Ratio(Selection, Measure):
     """Traffic over other traffic, of each device or of all together, lies between bounds."""
 
     to: Against
