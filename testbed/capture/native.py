@@ -14,6 +14,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import struct
 import sys
 import threading
 from functools import cache
@@ -189,17 +190,40 @@ def _element(dtype: np.dtype[Any]) -> Any:
 
 
 @cache
-def _target() -> Any:
-    """Prepare llvmlite once; return the machine code is loaded for."""
+def _prepare() -> None:
+    """Prepare llvmlite, once."""
     import llvmlite.binding as llvm
 
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
-    abort = ctypes.cast(ctypes.CDLL(None).abort, ctypes.c_void_p).value
-    if "numba" not in sys.modules:  # with it, the true ones are there
-        for name in _NEVER_CALLED:
-            llvm.add_symbol(name, abort)
-    return llvm.Target.from_default_triple().create_target_machine(opt=0, codemodel="jitdefault")
+
+
+def _engine() -> Any:
+    """Return an engine that holds no code yet; it owns the machine description it is made with."""
+    import llvmlite.binding as llvm
+
+    _prepare()
+    machine = llvm.Target.from_default_triple().create_target_machine(opt=0, codemodel="jitdefault")
+    return llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
+
+
+def _resolve(code: bytes) -> None:
+    """See that every name the code asks for leads somewhere; raise OSError otherwise.
+
+    One missing name makes LLVM leave all of them at address zero, without a word. Numba knows its own
+    names from when it first compiles, which may be never: until then they lead to abort().
+    """
+    import llvmlite.binding as llvm
+
+    sections = {section.name(): section.data() for section in llvm.ObjectFileRef.from_data(code).sections()}
+    names = sections[b".strtab"]
+    for at, _, _, section, _, _ in struct.iter_unpack("<IBBHQQ", sections[b".symtab"]):
+        name = names[at : names.index(b"\0", at)].decode()
+        if section or not name or llvm.address_of_symbol(name):
+            continue
+        if name not in _NEVER_CALLED:
+            raise OSError(f"compiled code needs '{name}', which nothing here offers")
+        llvm.add_symbol(name, ctypes.cast(ctypes.CDLL(None).abort, ctypes.c_void_p).value)
 
 
 def _load(image: bytes, spec: tuple[Any, ...]) -> Callable[..., Any]:
@@ -208,7 +232,8 @@ def _load(image: bytes, spec: tuple[Any, ...]) -> Callable[..., Any]:
 
     line, _, code = image.partition(b"\n")
     head = json.loads(line)
-    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _target())
+    engine = _engine()
+    _resolve(code)
     engine.add_object_file(llvm.ObjectFileRef.from_data(code))
     engine.finalize_object()
     _engines.append(engine)
