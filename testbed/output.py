@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 from contextlib import contextmanager
@@ -20,13 +21,15 @@ def new_folder(out: str | Path, *, force: bool, mark: str) -> Iterator[Path]:
 
     An existing `out` is refused without `force`. With it, the old folder stays until the new one is
     complete, and goes only if it is empty or holds the file `mark`, by which one knows our folders.
+    What a killed process left half done at `out` is cleared away.
     Raises UserError, or WorldError when the disk does not allow it.
     """
     target = Path(os.path.abspath(out))
     refuse_existing(target, force=force, mark=mark)
-    partial = target.with_name(f".{target.name}.partial-{os.getpid()}")
+    partial = target.with_name(f"{_partial(target)}{os.getpid()}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
+        _clear_abandoned(target)
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
     except OSError as error:
@@ -49,6 +52,19 @@ def refuse_existing(target: Path, *, force: bool, mark: str) -> None:
         raise UserError(f"{target}: exists already; choose another folder, or replace it with --force")
     if any(target.iterdir()) and not (target / mark).is_file():
         raise UserError(f"{target}: holds no {mark}, so it is not ours to replace; choose another folder")
+
+
+def _partial(target: Path) -> str:
+    return f".{target.name}.partial-"
+
+
+def _clear_abandoned(target: Path) -> None:
+    """Remove the half-made folders of `target` whose makers are gone."""
+    prefix = _partial(target)
+    for left in target.parent.glob(f"{glob.escape(prefix)}*"):
+        maker = left.name.removeprefix(prefix)
+        if maker.isdecimal() and not Path("/proc", maker).exists() and Path("/proc/self").exists():
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _put_in_place(partial: Path, target: Path) -> None:

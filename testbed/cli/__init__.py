@@ -23,6 +23,7 @@ VERBS = {
     "analyse": "Turn captures into tables of what each device did.",
     "validate": "Hold the analyser, or another one, against the labels of a run.",
     "shell": "Give Mininet's command line in an emulated home.",
+    "device": "Be one device on a real network, in real time.",
     "compare": "Hold two runs of the same scenario against each other.",
     "reproduce": "Measure the paper's claims one by one, on fresh runs.",
     "export": "Write a run's capture with its labels as packet comments.",

@@ -15,10 +15,12 @@ from typing import NamedTuple
 NEEDS = {
     "simulation": "play scenarios in simulation and analyse captures",
     "emulation": "have what the emulation needs: Mininet hosts, real kernel sockets",
+    "device": "be one device on a real network (testbed device)",
     "tests": "run all tests, those that compare with other tools included",
 }
 """What the checks are for, and how to say it."""
 
+_ON_SOCKETS = ("emulation", "device", "tests")
 _COMMANDS = {
     "mnexec": ("mininet", ("emulation", "tests")),
     "brctl": ("bridge-utils", ("emulation", "tests")),
@@ -26,11 +28,13 @@ _COMMANDS = {
     "bridge": ("iproute2", ("emulation", "tests")),
     "ifconfig": ("net-tools", ("emulation", "tests")),
     "nft": ("nftables", ("emulation", "tests")),
-    "setpriv": ("util-linux", ("emulation", "tests")),
-    "unshare": ("util-linux", ("emulation", "tests")),
+    "setpriv": ("util-linux", _ON_SOCKETS),
+    "unshare": ("util-linux", _ON_SOCKETS),
     "tshark": ("tshark", ("tests",)),
     "mosquitto": ("mosquitto", ("tests",)),
     "tcpdump": ("tcpdump", ("tests",)),
+    "dnsmasq": ("dnsmasq-base", ("tests",)),
+    "nsenter": ("util-linux", ("tests",)),
     "chromium": ("chromium", ("tests",)),
     "argus": ("argus-server", ("tests",)),
     "ra": ("argus-client", ("tests",)),
@@ -85,13 +89,15 @@ def _packages() -> Check:
 def _system() -> Check:
     ok = platform.system() == "Linux"
     found = f"{platform.system()} {platform.release()}"
-    return Check("operating system", ok, found, ("emulation", "tests"), "" if ok else "use a Linux machine")
+    return Check("operating system", ok, found, _ON_SOCKETS, "" if ok else "use a Linux machine")
 
 
 def _root() -> Check:
     ok = hasattr(os, "geteuid") and os.geteuid() == 0
     mend = "" if ok else f"sudo {sys.executable} -m testbed …"
-    return Check("root", ok, "yes" if ok else "no", ("emulation", "tests"), mend)
+    return Check(
+        "root", ok, "yes" if ok else "no (the simulation and the analyser need none)", _ON_SOCKETS, mend
+    )
 
 
 def _namespaces() -> Check:
@@ -99,17 +105,17 @@ def _namespaces() -> Check:
     words = ["unshare", "--net", "--pid", "--mount", "--fork", "--kill-child", "true"]
     error = _failure(words)
     mend = "" if not error else "run as root, on a kernel (or in a container) that allows namespaces"
-    return Check("network namespaces", not error, error or "can be made", ("emulation", "tests"), mend)
+    return Check("network namespaces", not error, error or "can be made", _ON_SOCKETS, mend)
 
 
 def _tap() -> Check:
     """Make a TAP device in a namespace of its own, which takes it away again."""
     if not Path("/dev/net/tun").exists():
         mend = "modprobe tun (in a container: give it /dev/net/tun)"
-        return Check("TAP devices", False, "/dev/net/tun is not there", ("emulation", "tests"), mend)
+        return Check("TAP devices", False, "/dev/net/tun is not there", _ON_SOCKETS, mend)
     error = _failure(["unshare", "--net", "ip", "tuntap", "add", "dev", "doctor0", "mode", "tap"])
     mend = "" if not error else "run as root, with iproute2, on a kernel that allows TAP devices"
-    return Check("TAP devices", not error, error or "can be made", ("emulation", "tests"), mend)
+    return Check("TAP devices", not error, error or "can be made", _ON_SOCKETS, mend)
 
 
 def _failure(words: list[str]) -> str:

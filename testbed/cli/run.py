@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-import threading
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -93,8 +91,9 @@ def command(
     that moment of virtual time and keeps what there is, marked as cut short.
     """
     from testbed.api import run
+    from testbed.cli.interrupt import stop_on_interrupt
 
-    with _stop_on_interrupt() as stop, _progress(shown=not quiet and sys.stderr.isatty()) as progress:
+    with stop_on_interrupt() as stop, _progress(shown=not quiet and sys.stderr.isatty()) as progress:
         summary = run(
             scenario,
             out=out,
@@ -143,24 +142,6 @@ def _told(summary: RunSummary, scenario: str, out: Path) -> str:
 
 def _at(summary: RunSummary) -> str:
     return f"{summary.ended_at:%Y-%m-%d %H:%M:%S} UTC of virtual time"
-
-
-@contextmanager
-def _stop_on_interrupt() -> Iterator[Callable[[], bool]]:
-    """Turn the first Ctrl-C into a wish that the engine asks for; the second one interrupts at once."""
-    wished = threading.Event()
-
-    def on_interrupt(_signal: int, _frame: object) -> None:
-        if wished.is_set():
-            raise KeyboardInterrupt
-        wished.set()
-        click.echo("stopping: finishing the files (again to give up)", err=True)
-
-    before = signal.signal(signal.SIGINT, on_interrupt)
-    try:
-        yield wished.is_set
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from testbed.emulation import frames
 from testbed.emulation.loop import Future
+from testbed.emulation.tls import TESTBED
 from testbed.host import Board, Lease, LinkDown
 from testbed.scenario.addresses import number
 
@@ -72,6 +73,8 @@ class Device:
         self.streams: set[Loses] = set()
         self.tls_sessions: dict[tuple[str, int, str], ssl.SSLSession] = {}
         self.expect_tls: Callable[[tuple[str, int], TlsHello], None]
+        self.authorities: str | None = TESTBED
+        """Whose certificates it trusts (see `testbed.emulation.tls.client_end`)."""
         self.ping_id = 0
         self._waits: set[Future] = set()
         self._query_waiters: list[Future] = []
@@ -127,6 +130,20 @@ class Device:
             return await self.loop.within(future, timeout_s, otherwise)
         finally:
             self._waits.discard(future)
+
+    def set_link(self, state: str) -> None:
+        """Move the link: `down`, `home`, or `open` on another network; whatever went over it breaks."""
+        if self.port is not None:
+            self.port.link = "down"
+        self.link = state
+        self.note("world", "link", "down" if state == "down" else "up", why=state)
+        self.lose_connections()
+        if self.powered:
+            if state == "down":
+                self.configure(None)
+            self.board.set("associated", state != "down")
+        if self.port is not None:
+            self.port.link = state
 
     def lose_connections(self) -> None:
         """Break whatever is under way, because the link or the power went."""

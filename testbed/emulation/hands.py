@@ -99,7 +99,7 @@ class Hands:
         if happening.kind == "power":
             self._power(device, happening.value)
         elif happening.kind == "link":
-            self._link(device, happening.value)
+            device.set_link(happening.value)
         elif happening.kind == "fail":
             self._fail(device, happening.value)
         else:
@@ -119,18 +119,6 @@ class Hands:
                 if (owner, kind) == (device.name, OF_A_DEVICE) and isinstance(port, ConnectionPort):
                     port.drop_connections()
         device.power_off()
-
-    def _link(self, device: Device, state: str) -> None:
-        assert device.port is not None
-        device.port.link = "down"
-        device.link = state
-        device.note("world", "link", {"home": "up", "open": "up"}.get(state, "down"), why=state)
-        device.lose_connections()
-        if device.powered:
-            if state == "down":
-                device.configure(None)
-            device.board.set("associated", state != "down")
-        device.port.link = state
 
     def _fail(self, device: Device, habits: Sequence[str]) -> None:
         """Let habits of a device die (its own fault, not the network's)."""

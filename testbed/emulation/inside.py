@@ -1,4 +1,4 @@
-"""The process inside a run's namespaces: plays what `testbed.emulation.isolate` hands it."""
+"""The process inside a run's namespaces: does what `testbed.emulation.isolate` hands it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import resource
 import sys
 import traceback
 from multiprocessing.connection import Connection
+from typing import Any
 
-from testbed.emulation.run import play
 from testbed.errors import TestbedError
 
 _OF_THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EMFILE)
@@ -18,12 +18,12 @@ _OF_THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.E
 
 
 def main(fd: int) -> None:
-    """Be the first process of the namespaces: play what comes over the line."""
+    """Be the first process of the namespaces: do what comes over the line."""
     os.set_inheritable(fd, False)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a dozen descriptors for each host
     line = Connection(fd)
-    plan = pickle.loads(line.recv_bytes())
+    work = pickle.loads(line.recv_bytes())
     stopping = False
 
     def stop() -> bool:
@@ -36,14 +36,14 @@ def main(fd: int) -> None:
             stopping = True
         return stopping
 
-    def progress(done_s: float, total_s: float) -> None:
+    def tell(what: Any) -> None:
         try:
-            line.send(("progress", (done_s, total_s)))
+            line.send(("told", what))
         except ConnectionError:
             os._exit(1)
 
     try:
-        line.send(("done", play(plan, progress, stop)))
+        line.send(("done", work.play(tell, stop)))
     except (TestbedError, OSError) as error:
         if isinstance(error, OSError) and error.errno not in _OF_THE_MACHINE:
             line.send(("crashed", traceback.format_exc()))

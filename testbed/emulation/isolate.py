@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 from multiprocessing.connection import Connection
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from testbed.emulation.requirements import require
 from testbed.errors import UserError, WorldError
@@ -32,6 +32,13 @@ _COMMAND = (
     "setpriv", "--pdeathsig", "KILL", "--",
     "unshare", "--net", "--pid", "--mount", "--mount-proc", "--fork", "--kill-child", "--",
 )  # fmt: skip
+
+
+class Work(Protocol):
+    """What can be done in namespaces of its own; it travels there pickled."""
+
+    def play(self, tell: Callable[[Any], None], stop: Callable[[], bool]) -> Any:
+        """Do it, telling how it goes, and ending early once `stop()` is true; return what it came to."""
 
 
 def run_emulation(
@@ -71,20 +78,42 @@ def run_emulation(
         raise UserError(f"the speed must be positive (got {speed:g})")
     require()
     plan = Plan(scenario, topology, devices, seed, out, clock, speed, until_s, tuple(exec_), shell)
+
+    def tell(at: tuple[float, float]) -> None:
+        if progress is not None:
+            progress(*at)
+
+    summary: RunSummary = isolated(plan, tell, stop, terminal=shell)
+    return summary
+
+
+def isolated(
+    work: Work,
+    told: Callable[[Any], None],
+    stop: Callable[[], bool] | None = None,
+    *,
+    terminal: bool = False,
+    keep: Sequence[int] = (),
+) -> Any:
+    """Do `work` in namespaces of its own and return what it came to.
+
+    `told` hears what it tells meanwhile. With `terminal` it has this terminal; descriptors in `keep`
+    are its own, too, under the same numbers. Raises what it raised, WorldError when it just ended.
+    """
     ours, theirs = socket.socketpair()
     environment = dict(os.environ, PYTHONPATH=os.pathsep.join(path for path in sys.path if path))
     command = [*_COMMAND, sys.executable, "-m", "testbed.emulation.inside", str(theirs.fileno())]
     with subprocess.Popen(
         command,
-        pass_fds=(theirs.fileno(),),
+        pass_fds=(theirs.fileno(), *keep),
         env=environment,
-        stdin=None if shell else subprocess.DEVNULL,
-        start_new_session=not shell,  # the terminal's Ctrl-C is this process's to handle
+        stdin=None if terminal else subprocess.DEVNULL,
+        start_new_session=not terminal,  # the terminal's Ctrl-C is this process's to handle
     ) as child:
         theirs.close()
         try:
             with Connection(ours.detach()) as line:
-                return _follow(line, plan, progress, stop)
+                return _follow(line, work, told, stop)
         except (EOFError, ConnectionError):
             raise WorldError(f"the emulation ended unexpectedly (exit code {child.wait()})") from None
         finally:
@@ -100,26 +129,21 @@ def _end(child: subprocess.Popen[bytes]) -> None:
 
 
 def _follow(
-    line: Connection,
-    plan: Any,
-    progress: Callable[[float, float], None] | None,
-    stop: Callable[[], bool] | None,
-) -> RunSummary:
-    """Hand the plan over and listen until the run is over."""
-    line.send_bytes(pickle.dumps(plan))
+    line: Connection, work: Work, told: Callable[[Any], None], stop: Callable[[], bool] | None
+) -> Any:  # fmt: skip
+    """Hand the work over and listen until it is over."""
+    line.send_bytes(pickle.dumps(work))
     asked = False
     while True:
         if line.poll(_LOOK_S):
             kind, content = line.recv()
             if kind == "done":
-                summary: RunSummary = content
-                return summary
+                return content
             if kind == "failed":
                 raise content
             if kind == "crashed":
                 raise RuntimeError(f"the emulation crashed:\n{content}")
-            if progress is not None:
-                progress(*content)
+            told(content)
         if stop is not None and not asked and stop():
             asked = True
             line.send("stop")

@@ -40,17 +40,20 @@ class Recorder:
 
     def __init__(
         self,
-        capture: Path,
-        labels: Path,
+        capture: Path | None,
+        labels: Path | None,
         states: Sequence[StateSpan],
         begin_ns: int,
         end_ns: int,
         router: str,
         router_mac: str,
     ) -> None:
-        """Record frames from `begin_ns` until `end_ns` (Unix); `router` is the router's name."""
-        self._pcap = PcapWriter(capture)
-        self._label_writer = LabelWriter(labels, states)
+        """Record frames from `begin_ns` until `end_ns` (Unix); `router` is the router's name.
+
+        Without paths frames are counted, but not kept.
+        """
+        self._pcap = PcapWriter(capture) if capture is not None else None
+        self._label_writer = LabelWriter(labels, states) if labels is not None else None
         self._begin_ns, self._end_ns = begin_ns, end_ns
         self._labels: list[Label] = []
         self._label_index: dict[Label, int] = {}
@@ -101,7 +104,8 @@ class Recorder:
         labels.append(label)
         exchanges.append(exchange)
         directions.append(received)
-        self._pcap.frame(now_ns // 1000, frame)
+        if self._pcap is not None:
+            self._pcap.frame(now_ns // 1000, frame)
         self.frames += 1
         self.bytes += len(frame)
         device = self._labels[label].device
@@ -142,21 +146,23 @@ class Recorder:
 
     def _flush(self) -> None:
         times, labels, exchanges, directions = self._columns
-        self._label_writer.add(
-            self._labels,
-            np.array(labels, np.int64),
-            np.array(times, np.int64),
-            np.array(exchanges, np.int64),
-            np.array(directions, np.int64),
-        )
+        if self._label_writer is not None:
+            self._label_writer.add(
+                self._labels,
+                np.array(labels, np.int64),
+                np.array(times, np.int64),
+                np.array(exchanges, np.int64),
+                np.array(directions, np.int64),
+            )
         for column in self._columns:
             column.clear()
 
     def close(self) -> None:
         """Finish both files."""
         self._flush()
-        self._label_writer.close()
-        self._pcap.close()
+        for writer in (self._label_writer, self._pcap):
+            if writer is not None:
+                writer.close()
 
 
 _KERNEL_PROTOCOLS = {0: "ARP", frames.ICMP: "ICMP", frames.IGMP: "IGMP", frames.TCP: "TCP", frames.UDP: "UDP"}

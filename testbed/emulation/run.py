@@ -46,11 +46,14 @@ class Plan:
     shell: bool = False
     """Give the terminal to Mininet's command line meanwhile."""
 
+    def play(self, tell: Callable[[tuple[float, float]], None], stop: Callable[[], bool]) -> RunSummary:
+        """Play in this process, which must be in namespaces of its own (`testbed.emulation.isolate`)."""
+        return _play(self, tell, stop)
 
-def play(
-    plan: Plan, progress: Callable[[float, float], None] | None, stop: Callable[[], bool] | None
-) -> RunSummary:
-    """Play in this process, which must be in namespaces of its own (`testbed.emulation.isolate`)."""
+
+def _play(
+    plan: Plan, tell: Callable[[tuple[float, float]], None], stop: Callable[[], bool]
+) -> RunSummary:  # fmt: skip
     cpus = sorted(os.sched_getaffinity(0))
     chosen = cpus[time.monotonic_ns() // 1000 % len(cpus)]  # runs side by side should not meet on one
     os.sched_setaffinity(0, {chosen})  # what the kernel owes us is then done before we go on
@@ -88,9 +91,8 @@ def play(
         if time.monotonic() - told_s > _TELLS_EVERY_S:
             told_s = time.monotonic()
             log.flush()
-            if progress is not None:
-                progress((loop.now_ns - begin_ns - timeline.begin_ns) / NS, total_s)
-        return stop is not None and stop()
+            tell(((loop.now_ns - begin_ns - timeline.begin_ns) / NS, total_s))
+        return stop()
 
     try:
         Hands(world, timeline, begin_ns).start()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from testbed.emulation.tcp_timers import TcpTimers
 from testbed.host import Answer, Session
+from testbed.services.datagrams import DatagramsOnly
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,6 +50,21 @@ def reset(connection: socket.socket) -> None:
     """Close a connection with a RST."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     connection.close()
+
+
+def open_ports(
+    loop: Loop,
+    station: Station,
+    at: tuple[str, int],
+    service: Service,
+    origin: Callable[[int, tuple[str, int], str, int], tuple[str, int]],
+    certificates: Certificates,
+) -> list[DatagramPort | ConnectionPort]:
+    """Let a service answer at an address and port, by datagrams and, where it can, connections."""
+    datagrams = DatagramPort(loop, station, *at, service, origin)
+    if isinstance(service, DatagramsOnly):
+        return [datagrams]
+    return [datagrams, ConnectionPort(loop, station, *at, service, origin, certificates)]
 
 
 class DatagramPort:

@@ -119,7 +119,7 @@ class EmulatedStream:
         device = self._device
         device.expect_tls(self.peer, hello)
         kept = device.tls_sessions.get(self._session_key(hello)) if hello.resume else None
-        self._tls = client_end(hello, kept)
+        self._tls = client_end(hello, kept, device.authorities)
         self._waiting = Future()
         self._send(self._tls.begin())
         return await self._outcome(deadline)

@@ -11,9 +11,13 @@ import os
 import ssl
 from contextlib import suppress
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
-from testbed.host import TlsHello
 from testbed.protocols import certs
+
+if TYPE_CHECKING:
+    from testbed.host import TlsHello
+    from testbed.models import DeviceModel
 
 _RECORD = 65_536
 _SUITES = (
@@ -28,7 +32,9 @@ _ALPN_HEADER = 7
 _LONGEST_PROTOCOL = 255
 _SERVER_NAME = 0
 _NOBODY = ("testbed.invalid", 0)
-PLAYED_AS_12 = ("1.0", "1.1")
+_PLAYED_AS_12 = {"1.0", "1.1"}
+TESTBED = "testbed"
+"""Stands for the authority that the testbed's own certificates come from."""
 
 
 class TlsEnd:
@@ -47,8 +53,8 @@ class TlsEnd:
 
     @property
     def session(self) -> ssl.SSLSession | None:
-        """What a later connection can resume."""
-        return self._tls.session
+        """What a later connection can resume; None before the handshake is done."""
+        return self._tls.session if self.established else None
 
     @property
     def peer_certificate(self) -> bytes:
@@ -161,38 +167,56 @@ def _server_context(host: str, chain_bytes: int) -> ssl.SSLContext:
     return context
 
 
-def client_end(hello: TlsHello, session: ssl.SSLSession | None) -> TlsEnd:
-    """Return the client's end of a new connection, shaped as the model says."""
-    context = _client_context(hello.version, hello.sni, hello.hello_bytes)
-    return TlsEnd(context, hello.sni, session)
+def client_end(
+    hello: TlsHello, session: ssl.SSLSession | None, authorities: str | None = TESTBED
+) -> TlsEnd:  # fmt: skip
+    """Return the client's end of a new connection, shaped as the model says.
+
+    `authorities` are whose certificates it trusts, as PEM; such a server must also show the name that it
+    was asked for. `TESTBED` trusts the testbed's own, None whoever answers.
+    """
+    return TlsEnd(
+        _client_context(hello.version, hello.sni, hello.hello_bytes, authorities), hello.sni, session
+    )
 
 
 @lru_cache(maxsize=1024)
-def _client_context(version: str, name: str | None, hello_bytes: int) -> ssl.SSLContext:
-    """Return a context whose hello comes as near to `hello_bytes` as can be, never below the least."""
-    if hello_bytes == _PADDED_RECORD:
-        padded = _context(version, len(_SUITES), 0, padding=True)
-        if _hello_size(padded, name) == hello_bytes:
-            return padded
-    best = _context(version, 1, 0)
+def _client_context(
+    version: str, name: str | None, hello_bytes: int, authorities: str | None
+) -> ssl.SSLContext:  # fmt: skip
+    context = _context(version, *_shape(version, name, hello_bytes))
+    if authorities is None:
+        context.verify_mode = ssl.CERT_NONE
+    elif authorities == TESTBED:
+        context.load_verify_locations(cadata=certs.root_pem().decode())
+    else:
+        context.load_verify_locations(cadata=authorities)
+        context.check_hostname = name is not None
+    return context
+
+
+def _shape(version: str, name: str | None, hello_bytes: int) -> tuple[int, int, bool]:
+    """Return suites, ALPN bytes and padding of the hello nearest to `hello_bytes`, never below the least."""
+
+    def size(suites: int, alpn_bytes: int = 0, padding: bool = False) -> int:
+        return len(TlsEnd(_context(version, suites, alpn_bytes, padding), name).begin())
+
+    if hello_bytes == _PADDED_RECORD and size(len(_SUITES), padding=True) == hello_bytes:
+        return len(_SUITES), 0, True
+    best = 1
     for suites in range(2, len(_SUITES) + 1):
-        wider = _context(version, suites, 0)
-        if _hello_size(wider, name) > hello_bytes:
+        if size(suites) > hello_bytes:
             break
-        best = wider
-    missing = hello_bytes - _hello_size(best, name)
-    if missing <= _ALPN_HEADER:
-        return best
-    count = next((n for n in range(len(_SUITES), 0, -1)
-                  if hello_bytes - _hello_size(_context(version, n, 0), name) > _ALPN_HEADER), 1)  # fmt: skip
-    room = hello_bytes - _hello_size(_context(version, count, 0), name)
-    return _context(version, count, room)
+        best = suites
+    if hello_bytes - size(best) <= _ALPN_HEADER:
+        return best, 0, False
+    count = next((n for n in range(len(_SUITES), 0, -1) if hello_bytes - size(n) > _ALPN_HEADER), 1)
+    return count, hello_bytes - size(count), False
 
 
-def _context(version: str, suites: int, alpn_bytes: int, *, padding: bool = False) -> ssl.SSLContext:
+def _context(version: str, suites: int, alpn_bytes: int, padding: bool = False) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
-    context.load_verify_locations(cadata=certs.root_pem().decode())
     top = ssl.TLSVersion.TLSv1_3 if version == "1.3" else ssl.TLSVersion.TLSv1_2
     context.minimum_version = context.maximum_version = top
     context.set_ciphers(":".join(_SUITES[:suites]))
@@ -216,5 +240,10 @@ def _protocols(size: int) -> list[str]:
     return names
 
 
-def _hello_size(context: ssl.SSLContext, name: str | None) -> int:
-    return len(TlsEnd(context, name).begin())
+def played_as_12(model: DeviceModel) -> bool:
+    """Tell whether a device speaks a TLS that is played as 1.2 here."""
+    parts = (part for habit in model.habits for part in dict(habit).values())
+    endpoints = (end for part in parts for end in (part if isinstance(part, tuple) else (part,)))
+    return any(
+        tls.version in _PLAYED_AS_12 for end in endpoints if (tls := getattr(end, "tls", None)) is not None
+    )

@@ -12,14 +12,13 @@ from testbed.emulation.lan import Lan, Origins, Port
 from testbed.emulation.links import Way
 from testbed.emulation.nodes import Nodes
 from testbed.emulation.router import WAN, Router
-from testbed.emulation.servers import ConnectionPort, DatagramPort
+from testbed.emulation.servers import open_ports
 from testbed.emulation.stations import Station
-from testbed.emulation.tls import PLAYED_AS_12, Certificates
+from testbed.emulation.tls import Certificates, played_as_12
 from testbed.emulation.wan import GATEWAY, GATEWAY_MAC, Internet, Site
 from testbed.models.device import TcpStack
 from testbed.scenario.addresses import device_mac, lan_addresses, number
 from testbed.services import ServiceContext
-from testbed.services.datagrams import DatagramsOnly
 from testbed.services.home_names import HomeNames
 from testbed.services.registry import build
 
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from testbed.emulation.loop import Loop
     from testbed.emulation.namespaces import Tap
     from testbed.emulation.recorder import Recorder
+    from testbed.emulation.servers import ConnectionPort, DatagramPort
     from testbed.emulation.stations import Interface
     from testbed.host import Service, TlsHello
     from testbed.models import DeviceModel, Topology
@@ -233,13 +233,10 @@ class World:
     def _open(
         self, station: Station, name: str, kind: str, address: str, port: int, service: Service
     ) -> None:
-        datagrams = DatagramPort(self.loop, station, address, port, service, self._origin)
-        self.ports.append((name, kind, datagrams))
-        if not isinstance(service, DatagramsOnly):
-            connections = ConnectionPort(
-                self.loop, station, address, port, service, self._origin, self._certificates
-            )
-            self.ports.append((name, kind, connections))
+        opened = open_ports(
+            self.loop, station, (address, port), service, self._origin, self._certificates
+        )  # fmt: skip
+        self.ports += [(name, kind, each) for each in opened]
 
     def _origin(self, protocol: int, peer: tuple[str, int], address: str, port: int) -> tuple[str, int]:
         """Return the client as servers tell clients apart: its own address, not the NAT's."""
@@ -254,13 +251,7 @@ class World:
 
     def check(self) -> None:
         """Warn of what this world plays in another way than the models say."""
-        old = sorted(
-            {
-                device.name
-                for device in self.devices.values()
-                if _tls_versions(device.model) & set(PLAYED_AS_12)
-            }
-        )
+        old = sorted(device.name for device in self.devices.values() if played_as_12(device.model))
         if old:
             self.warnings.append(f"TLS below 1.2 is played as 1.2: {', '.join(old)}")
 
@@ -274,14 +265,3 @@ class World:
         self.lan.close()
         for station in self._stations:
             station.close()
-
-
-def _tls_versions(model: DeviceModel) -> set[str]:
-    found: set[str] = set()
-    for habit in model.habits:
-        for value in dict(habit).values():
-            for endpoint in value if isinstance(value, tuple) else (value,):
-                tls = getattr(endpoint, "tls", None)
-                if tls is not None:
-                    found.add(tls.version)
-    return found

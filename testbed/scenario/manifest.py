@@ -70,8 +70,9 @@ def write_manifest(
     complete: bool,
     frames: int,
     warnings: Sequence[str],
+    router: Mapping[str, str | None] | None = None,
 ) -> None:
-    """Write `run.json`."""
+    """Write `run.json`; `router` is what is known of a router that is not the topology's."""
     begin = scenario.begin
     devices: list[dict[str, Any]] = []
     for device in topology.devices:
@@ -132,7 +133,8 @@ def write_manifest(
         "complete": complete,
         "frames": frames,
         "warnings": list(warnings),
-        "router": {
+        "router": router
+        or {
             "name": topology.router.name,
             "mac": topology.router.mac,
             "ip": str(topology.router.address),

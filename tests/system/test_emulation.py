@@ -19,6 +19,7 @@ import pytest
 from testbed.api import run
 from tests.conftest import need
 from tests.crowd import write_crowd
+from tests.machine import machine, processes_with
 from tests.pcap import read_pcap, without_kernel_choices
 
 if TYPE_CHECKING:
@@ -228,41 +229,6 @@ def test_a_hundred_devices_get_leases_lose_the_internet_and_recover(tmp_path: Pa
 
 
 # --- leaving nothing behind ------------------------------------------------------------------------
-
-
-def machine() -> dict[str, Any]:
-    """What a run must leave as it found it."""
-
-    def said(*command: str) -> str:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
-
-    settings = {}
-    for path in Path("/proc/sys/net").rglob("*"):
-        if path.is_file() and os.access(path, os.R_OK):
-            try:
-                settings[str(path)] = path.read_text()
-            except OSError:
-                continue
-    changing = ("nf_conntrack_count", "random", "uuid", "tcp_fastopen_key", "sched")
-    return {
-        "links": [line.split(":")[1] for line in said("ip", "-o", "link").splitlines()],
-        "namespaces": said("ip", "netns"),
-        "rules": said("nft", "list", "ruleset"),
-        "settings": {k: v for k, v in settings.items() if not any(word in k for word in changing)},
-        "temporary": sorted(p.name for p in Path("/tmp").glob("m[in]*")),  # Mininet's; others write there too
-    }  # fmt: skip
-
-
-def processes_with(mark: str) -> list[str]:
-    """Return what runs with `mark` in its environment."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*"):
-        try:
-            if mark.encode() in (path / "environ").read_bytes():
-                found.append((path / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"))
-        except OSError:
-            continue
-    return found
 
 
 def test_a_killed_run_leaves_nothing(tmp_path: Path) -> None:

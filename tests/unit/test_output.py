@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -68,3 +71,13 @@ def test_a_failure_leaves_the_old_folder_and_nothing_else(tmp_path: Path) -> Non
         raise ZeroDivisionError
     assert (tmp_path / "run" / "run.json").read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_what_a_killed_process_left_is_cleared_away_and_nothing_else(tmp_path: Path) -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    for name in (f".run.partial-{gone.pid}", f".run.partial-{os.getppid()}", ".run.partial-notes"):
+        (tmp_path / name).mkdir()
+    make(tmp_path / "run")
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"run", f".run.partial-{os.getppid()}", ".run.partial-notes"}
