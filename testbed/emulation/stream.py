@@ -195,6 +195,8 @@ class EmulatedStream:
     def abort(self) -> None:
         """Reset the connection."""
         if not self._finished:
+            if self.open:  # the exchange that failed is over: this is a decision of its own
+                self._claim(About(*self._about[:2]))
             self._forget()
             reset(self._socket)
             self._device.station.look()
