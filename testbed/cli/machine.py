@@ -35,6 +35,7 @@ _COMMANDS = {
     "tcpdump": ("tcpdump", ("tests",)),
     "dnsmasq": ("dnsmasq-base", ("tests",)),
     "nsenter": ("util-linux", ("tests",)),
+    "ping": ("iputils-ping", ("tests",)),
     "chromium": ("chromium", ("tests",)),
     "argus": ("argus-server", ("tests",)),
     "ra": ("argus-client", ("tests",)),

@@ -32,12 +32,11 @@ def command(topology: str, out: Path, seed: int, force: bool, folders: tuple[Pat
 
     from testbed.emulation.isolate import run_emulation
     from testbed.models.scenario import Scenario
-    from testbed.models.setup import load_setup
+    from testbed.models.setup import load_home
     from testbed.output import new_folder
     from testbed.services.registry import KINDS
 
-    # The scenario's own events are not played: it only says that the topology is complete.
-    _, home, devices = load_setup("internet-outage", topology, folders, KINDS)
+    home, devices = load_home(topology, folders, KINDS)
     scenario = Scenario.model_validate(
         {
             "name": "shell",

@@ -97,16 +97,41 @@ class Hands:
         if device is None:
             raise WorldError(f"the timeline names an unknown device '{happening.device}'")
         if happening.kind == "power":
-            self._power(device, happening.value)
+            self.switch(device, happening.value)
         elif happening.kind == "link":
             device.set_link(happening.value)
         elif happening.kind == "fail":
             self._fail(device, happening.value)
         else:
-            device.note("world", happening.kind)
-            device.board.stimulate(happening.kind, happening.value or None)
+            self.stimulate(device, happening.kind, happening.value or None)
 
-    def _power(self, device: Device, on: bool) -> None:
+    def stimulate(self, device: Device, kind: str, value: object) -> None:
+        """Let something happen to a device."""
+        device.note("world", kind)
+        device.board.stimulate(kind, value)
+
+    def plug(self, device: Device, in_: bool) -> None:
+        """Take a device's link away, or let it associate again."""
+        if not in_:
+            device.set_link("down")
+            return
+
+        def associate() -> None:
+            if device.powered and not device.associated:
+                device.set_link("home")
+
+        self._loop.call_later(device.model.link.associate, associate)
+
+    def power(self, device: Device, on: bool) -> None:
+        """Switch a device, and its link with it."""
+        if device.powered == on:
+            return
+        self.switch(device, on)
+        if device.port is not None:
+            self.plug(device, on)
+
+    def switch(self, device: Device, on: bool) -> None:
+        """Switch a device; its link is another happening of the timeline."""
         device.note("world", "power-on" if on else "power-off")
         device.powered = on
         if on:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from mininet.node import Node
 
 BRIDGE = "lan"
+SERVICE = "svc_"
+"""What the host of a service is called by, before the service's name (a device may have that name)."""
 _SETTLE_S = 5.0
 """Real time allowed until every port of the bridge forwards."""
 
@@ -33,6 +35,11 @@ class TapInterface(Intf):  # type: ignore[misc]
     def config(self, **_: Any) -> dict[str, Any]:
         """Leave the interface as it is."""
         return {}
+
+    def IP(self) -> str | None:
+        """Return the address that it has now: leases come and go without Mininet."""
+        address: str | None = self.updateIP()
+        return address
 
 
 class CarriedLink(Link):  # type: ignore[misc]

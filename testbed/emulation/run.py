@@ -95,10 +95,11 @@ def _play(
         return stop()
 
     try:
-        Hands(world, timeline, begin_ns).start()
+        hands = Hands(world, timeline, begin_ns)
+        hands.start()
         loop.start()
         if plan.shell:
-            run_beside(lambda: loop.run(end_ns, should_stop), loop.stop, world.nodes.net)
+            run_beside(lambda: loop.run(end_ns, should_stop), world, hands)
         else:
             loop.run(end_ns, should_stop)
     finally:

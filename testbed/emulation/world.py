@@ -10,7 +10,7 @@ from testbed.emulation import frames, open_wifi
 from testbed.emulation.device import INTERFACE, Device
 from testbed.emulation.lan import Lan, Origins, Port
 from testbed.emulation.links import Way
-from testbed.emulation.nodes import Nodes
+from testbed.emulation.nodes import SERVICE, Nodes
 from testbed.emulation.router import WAN, Router
 from testbed.emulation.servers import open_ports
 from testbed.emulation.stations import Station
@@ -93,10 +93,10 @@ class World:
         topology, nodes = self.topology, self.nodes
         pids = {name: nodes.host(name) for name in self._host_names(sites)}
         self.host_pids = {name: pids[name] for name in (topology.router.name, *self.addresses)}
-        self.service_pids = {name: pids[f"svc-{name}"] for name in self._services(sites)}
+        self.service_pids = {name: pids[f"{SERVICE}{name}"] for name in self._services(sites)}
         router_taps = (*nodes.join_lan(topology.router.name), nodes.outward(topology.router.name, WAN))
         taps = {name: nodes.join_lan(name) for name in self.addresses}
-        service_taps = {name: nodes.outward(f"svc-{name}", INTERFACE) for name in self._services(sites)}
+        service_taps = {name: nodes.outward(f"{SERVICE}{name}", INTERFACE) for name in self._services(sites)}
         if self._has_open_wifi:
             outward = (nodes.outward(open_wifi.NAME, INTERFACE), nodes.outward(open_wifi.NAME, WAN))
         nodes.start()
@@ -113,9 +113,9 @@ class World:
             if parent is not None and parent in self.devices:
                 self.devices[entry.name].parent = self.devices[parent]
         for name, tap in service_taps.items():
-            station = self._station(f"svc-{name}", pids[f"svc-{name}"])
+            station = self._station(f"{SERVICE}{name}", pids[f"{SERVICE}{name}"])
             mac = f"02:00:c6:13:{len(self._stations) >> 8:02x}:{len(self._stations) & 255:02x}"
-            interface = station.attach(INTERFACE, mac, tap, self._rng(f"svc-{name}"))
+            interface = station.attach(INTERFACE, mac, tap, self._rng(f"{SERVICE}{name}"))
             self._build_service(station, interface, [site for site in sites if site.entry.name == name])
         for station in self._stations:
             for interface in station.interfaces.values():
@@ -125,7 +125,7 @@ class World:
         return [
             self.topology.router.name,
             *self.addresses,
-            *(f"svc-{name}" for name in self._services(sites)),
+            *(f"{SERVICE}{name}" for name in self._services(sites)),
             *([open_wifi.NAME] if self._has_open_wifi else []),
         ]
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from testbed.errors import UserError, nearest
 from testbed.models.check import check
 from testbed.models.load import Loaded, catalogue, read_device, read_scenario, read_topology
+from testbed.models.scenario import Scenario
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from testbed.models.data import Kind
     from testbed.models.device import DeviceModel
     from testbed.models.document import Document
-    from testbed.models.scenario import Scenario
     from testbed.models.topology import Topology
 
 
@@ -46,6 +46,34 @@ def load_setup(
         ("scenario", played.model.name): played.document,
         ("topology", net.model.name): net.document,
     }
+    devices = _devices(net, folders, documents)
+    check(played.model, net.model, devices, services, documents)
+    return Setup(played.model, net.model, devices)
+
+
+def load_home(
+    topology: str | Path,
+    folders: Sequence[str | Path] = (),
+    services: Mapping[str, Any] | None = None,
+) -> tuple[Topology, dict[str, DeviceModel]]:
+    """Load a topology and the models it names, without anything to play on it (see `load_setup`)."""
+    folders = [*folders, *_beside(topology)]
+    net = read_topology(topology, folders)
+    documents: dict[tuple[Kind, str], Document] = {("topology", net.model.name): net.document}
+    devices = _devices(net, folders, documents)
+    nothing = Scenario.model_validate(
+        {"name": "nothing", "title": "Nothing", "begin": "2018-04-03", "duration": "1s"}
+    )
+    check(nothing, net.model, devices, services, documents)
+    return net.model, devices
+
+
+def _devices(
+    net: Loaded[Topology],
+    folders: Sequence[str | Path],
+    documents: dict[tuple[Kind, str], Document],
+) -> dict[str, DeviceModel]:
+    """Load the models of a topology's devices; their documents are added to `documents`."""
     known = catalogue("device", folders)
     devices: dict[str, DeviceModel] = {}
     for index, device in enumerate(net.model.devices):
@@ -57,8 +85,7 @@ def load_setup(
         loaded = read_device(known[device.model])
         devices[device.model] = loaded.model
         documents["device", device.model] = loaded.document
-    check(played.model, net.model, devices, services, documents)
-    return Setup(played.model, net.model, devices)
+    return devices
 
 
 def _topology(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 import threading
@@ -284,7 +285,7 @@ def test_a_run_that_is_stopped_keeps_what_it_has(tmp_path: Path) -> None:
 
 
 def test_the_shell_gives_mininets_command_line_and_keeps_the_capture(tmp_path: Path) -> None:
-    need(*NEEDED)
+    need(*NEEDED, "ping")
     command = [
         sys.executable,
         "-m",
@@ -313,13 +314,19 @@ def test_the_shell_gives_mininets_command_line_and_keeps_the_capture(tmp_path: P
             child.stdin.write("router ip -brief address\nrouter ip neigh\n")
             child.stdin.flush()
             time.sleep(1)
-        time.sleep(5)
-        child.stdin.write("exit\n")
+        time.sleep(3)
+        for typed in ("hs110_plug ping -c 1 router", "power foobot off", "devices", "power fobot on", "exit"):
+            child.stdin.write(f"{typed}\n")
         child.stdin.close()
         child.wait(timeout=60)
         listening.join(timeout=10)
     assert child.returncode == 0
-    assert "192.168.1.1/24" in "".join(said)
+    told = "".join(said)
+    assert "192.168.1.1/24" in told
+    assert "1 packets transmitted, 1 received" in told
+    assert re.search(r"foobot +- +no link +off", told)
+    assert re.search(r"hs110_plug +192\.168\.1\.\d+ +linked", told)
+    assert "'fobot' cannot stand there; did you mean 'foobot'?" in told
     manifest = json.loads((tmp_path / "run" / "run.json").read_text())
     assert (manifest["scenario"]["name"], manifest["clock"]) == ("shell", "real")
     assert manifest["frames"] > 10
