@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from testbed.errors import UserError, nearest
@@ -11,28 +15,61 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-
-def find_hosts(
-    programs: Sequence[tuple[str, str]], hosts: Mapping[str, int], services: Mapping[str, int]
-) -> list[tuple[int, str, str]]:
-    """Return (process in the host, host, command) for each program; UserError for an unknown host."""
-    found = []
-    for name, command in programs:
-        pid = hosts.get(name, services.get(name))
-        if pid is None:
-            raise UserError(
-                f"there is no host '{name}' to run a program in; {nearest(name, {*hosts, *services})}"
-            )
-        found.append((pid, name, command))
-    return found
+FOLDER = "TESTBED_RUN"
+"""Environment variable that names the run's folder to the programs."""
+_ENDS_WITHIN_S = 5.0
 
 
-def start(pid: int, name: str, command: str, log: Path) -> subprocess.Popen[bytes]:
-    """Run a shell command in a host's namespace; what it prints goes to `log`."""
-    with log.open("wb") as output:
-        return subprocess.Popen(
-            ["mnexec", "-a", str(pid), "sh", "-c", command],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
+@dataclass(frozen=True)
+class Beside:
+    """A program that is to run in a host."""
+
+    host: str
+    command: str
+    stands_in: bool = True
+    """In the host of a service: answer in place of it."""
+
+
+class Programs:
+    """The programs of a run."""
+
+    def __init__(self, wanted: Sequence[Beside], pids: Mapping[str, int], folder: Path) -> None:
+        """Start them; `pids` has a process in each host. UserError for an unknown host.
+
+        What a program prints goes to ``program-N-HOST.log`` in `folder`.
+        """
+        self._running: list[tuple[Beside, subprocess.Popen[bytes], str]] = []
+        for program in wanted:
+            if program.host not in pids:
+                raise UserError(
+                    f"there is no host '{program.host}' to run a program in; {nearest(program.host, pids)}"
+                )
+        for number, program in enumerate(wanted, 1):
+            log = folder / f"program-{number}-{program.host}.log"
+            with log.open("wb") as output:
+                child = subprocess.Popen(
+                    ["mnexec", "-a", str(pids[program.host]), "sh", "-c", program.command],
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    env={**os.environ, FOLDER: str(folder.absolute())},
+                    start_new_session=True,
+                )
+            self._running.append((program, child, log.name))
+
+    def end(self) -> list[str]:
+        """End them in good order; return a warning for each that had failed before."""
+        failed = [
+            f"the program in {program.host} had ended with exit code {child.returncode}; see {log}"
+            for program, child, log in self._running
+            if child.poll()
+        ]
+        for _, child, _ in self._running:
+            with suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGTERM)
+        for _, child, _ in self._running:
+            try:
+                child.wait(_ENDS_WITHIN_S)
+            except subprocess.TimeoutExpired:
+                os.killpg(child.pid, signal.SIGKILL)
+        return failed

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Literal
 
 from testbed.emulation.hands import Hands
 from testbed.emulation.loop import NS, Loop
-from testbed.emulation.programs import find_hosts, start
+from testbed.emulation.programs import Beside, Programs
 from testbed.emulation.recorder import Recorder
 from testbed.emulation.shell import run_beside
 from testbed.emulation.world import World
 from testbed.scenario.events import EventLog
 from testbed.scenario.internet import build_internet, write_places
-from testbed.scenario.manifest import RunSummary, state_spans, write_manifest
+from testbed.scenario.manifest import RunSummary, programs_left_out, state_spans, write_manifest
 from testbed.scenario.timeline import compile_timeline
 
 if TYPE_CHECKING:
@@ -74,15 +74,15 @@ def _play(
         topology.router.mac,
     )
     loop = Loop(begin_ns + timeline.begin_ns, real=plan.clock == "real", speed=plan.speed)
-    replaced = {host for host, _ in plan.exec_}
+    programs = [Beside(host, command) for host, command in plan.exec_]
+    if loop.real:
+        programs[:0] = [Beside(p.host, p.command, p.stands_in) for p in topology.programs]
+    replaced = {program.host for program in programs if program.stands_in}
     world = World(loop, topology, plan.devices, sites, zone, recorder, log, begin_ns, plan.seed, replaced)
     world.check()
-    beside = [
-        start(pid, host, command, out / f"program-{number}-{host}.log")
-        for number, (pid, host, command) in enumerate(
-            find_hosts(plan.exec_, world.host_pids, world.service_pids), 1
-        )
-    ]
+    if not loop.real:
+        world.warnings += programs_left_out(topology)
+    beside = Programs(programs, {**world.service_pids, **world.host_pids}, out)
     total_s = (timeline.end_ns - timeline.begin_ns) / NS
     told_s = began
 
@@ -103,8 +103,7 @@ def _play(
         else:
             loop.run(end_ns, should_stop)
     finally:
-        for program in beside:
-            program.terminate()
+        world.warnings += beside.end()
         recorder.close()
         log.close()
     complete = loop.now_ns >= end_ns

@@ -119,6 +119,17 @@ def _topology(topology: Topology, devices: Mapping[str, DeviceModel]) -> Iterato
                 yield problem(f"{device.mac} is the MAC of '{macs[device.mac]}'", "devices", index, "mac")
             macs[device.mac] = device.name
         yield from _child(topology, index, model, devices)
+    able = {topology.router.name, *services}
+    able |= {name for name, host in hosts.items() if _speaks_ip(devices.get(host.model))}
+    for index, program in enumerate(topology.programs):
+        if program.host not in able:
+            yield problem(
+                f"there is no host '{program.host}'; {nearest(program.host, able)}", "programs", index, "host"
+            )
+
+
+def _speaks_ip(model: DeviceModel | None) -> bool:
+    return model is not None and model.link.through is None
 
 
 def _child(

@@ -151,6 +151,17 @@ class HomeDevice(Model):
     """For devices without IP: the device of this topology that speaks for it."""
 
 
+class Program(Model):
+    """A program that runs in a host of the emulation under the real clock; elsewhere it is left out."""
+
+    host: Name
+    """The router, a device with IP, or a service."""
+    command: str = Field(min_length=1)
+    """For the shell. ``$TESTBED_RUN`` is the run's folder, which also gets what the program prints."""
+    stands_in: bool = True
+    """In the host of a service: answer in place of it; otherwise beside it."""
+
+
 class Topology(Model):
     """The whole network."""
 
@@ -172,3 +183,5 @@ class Topology(Model):
     """Where servers stand."""
     services: tuple[InternetService, ...] = ()
     """The servers of the fake Internet."""
+    programs: tuple[Program, ...] = ()
+    """Programs of others in the hosts, such as a broker in place of ours, or a sniffer on the router."""

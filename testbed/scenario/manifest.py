@@ -54,6 +54,14 @@ def state_spans(scenario: Scenario, until_s: float) -> list[StateSpan]:
     ]
 
 
+def programs_left_out(topology: Topology) -> list[str]:
+    """Return the warning that the topology's programs did not run, for worlds that run none."""
+    if not topology.programs:
+        return []
+    hosts = ", ".join(dict.fromkeys(program.host for program in topology.programs))
+    return [f"programs run under the real clock only; left out in: {hosts}"]
+
+
 def write_manifest(
     path: Path,
     *,

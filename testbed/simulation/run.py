@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from testbed.scenario.internet import build_internet, write_places
-from testbed.scenario.manifest import RunSummary, state_spans, write_manifest
+from testbed.scenario.manifest import RunSummary, programs_left_out, state_spans, write_manifest
 from testbed.scenario.timeline import compile_timeline
 from testbed.simulation.journal import Journal
 from testbed.simulation.output import Output
@@ -91,9 +91,9 @@ def _play(
         output.abandon()
         raise
     ended_s = max(0, env.now) / 1e9
-    warnings = (
-        [] if complete else [f"stopped by the user after {timedelta(seconds=round(ended_s))} of virtual time"]
-    )
+    warnings = programs_left_out(topology)
+    if not complete:
+        warnings.append(f"stopped by the user after {timedelta(seconds=round(ended_s))} of virtual time")
     write_places(out / "places.mmdb", sites)
     write_manifest(
         out / "run.json",

@@ -340,12 +340,10 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Path]]:
     """The same forty seconds three times at once: real clock, with mosquitto, and virtual clock."""
     need(*NEEDED, "mosquitto", "tcpdump")
     folder = tmp_path_factory.mktemp("real")
-    config = folder / "mosquitto.conf"
-    config.write_text("listener 1883 0.0.0.0\nallow_anonymous true\npersistence false\nuser root\n")
     seen = folder / "seen.pcap"
     options = {
         "real": ["--clock", "real", "--exec", "foobot", f"timeout 39 tcpdump -i eth0 -U -w {seen}"],
-        "mosquitto": ["--clock", "real", "--exec", "foobot_broker", f"mosquitto -v -c {config}"],
+        "mosquitto": ["--clock", "real", "--topology", "mosquitto"],  # it stands in the topology's programs
         "virtual": [],
     }
     children = []
@@ -404,6 +402,19 @@ def test_mosquitto_serves_a_foobot_through_an_outage(real: dict[str, Path]) -> N
     waited = float(connect["time"][17:26]) - float(times[lost][17:26])
     assert 10 <= waited < 12  # the model's retry
     assert connect["why"].startswith("retry validated")
+    plug = events(real["mosquitto"], device="hs110_plug", behaviour="cloud", protocol="HTTPS")
+    assert {event["outcome"] for event in plug} == {"ok"}  # its heartbeat outlasts ten seconds
+    assert plug[-1]["time"] > connect["time"][:17] + "30"
+
+
+def test_programs_of_the_topology_run_beside_and_leave_what_they_write(real: dict[str, Path]) -> None:
+    folder = real["mosquitto"]
+    assert len(read_pcap(folder / "wan.pcap")) > 50  # the router's tcpdump was ended in good order
+    assert events(folder, device="hs110_plug", protocol="NTP", outcome="ok")  # beside a program, not replaced
+    manifest = json.loads((folder / "run.json").read_text())
+    failed = "the program in time had ended with exit code 127; see program-3-time.log"
+    assert failed in manifest["warnings"]
+    assert "no-such-program" in (folder / "program-3-time.log").read_text()
 
 
 def test_a_program_beside_sees_the_same_frames(real: dict[str, Path]) -> None:

@@ -223,3 +223,16 @@ def test_a_device_that_answers_itself_names_a_known_kind(tmp_path: Path) -> None
     assert str(caught.value) == (
         "device lamp: listens[0].service: unknown kind of service 'brokr'; did you mean 'broker'?"
     )
+
+
+def test_programs_name_hosts_that_can_run_one(tmp_path: Path) -> None:
+    text = TOPOLOGY + "programs:\n"
+    for host in ("router", "lamp", "clock"):
+        text += f"  - {{host: {host}, command: 'true'}}\n"
+    assert misfits(tmp_path, text) == ""
+    text += "  - {host: sensor, command: 'true'}\n  - {host: clok, command: 'true'}\n"
+    valid = "valid: clock, hub, isp_resolver, lamp, router"
+    assert misfits(tmp_path, text) == (
+        f"flat.yaml:16: programs[3].host: there is no host 'sensor'; {valid}\n"
+        "flat.yaml:17: programs[4].host: there is no host 'clok'; did you mean 'clock'?"
+    )
