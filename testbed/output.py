@@ -1,10 +1,14 @@
-"""Output folders that are complete or absent, and never overwrite what is not ours."""
+"""Output folders that are complete or absent, and never overwrite what is not ours.
+
+Absent also when this process is killed: a shell beside it removes the half-made folder then.
+"""
 
 from __future__ import annotations
 
 import glob
 import os
 import shutil
+import subprocess
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +25,6 @@ def new_folder(out: str | Path, *, force: bool, mark: str) -> Iterator[Path]:
 
     An existing `out` is refused without `force`. With it, the old folder stays until the new one is
     complete, and goes only if it is empty or holds the file `mark`, by which one knows our folders.
-    What a killed process left half done at `out` is cleared away.
     Raises UserError, or WorldError when the disk does not allow it.
     """
     target = Path(os.path.abspath(out))
@@ -34,12 +37,13 @@ def new_folder(out: str | Path, *, force: bool, mark: str) -> Iterator[Path]:
         partial.mkdir()
     except OSError as error:
         raise WorldError(f"{target}: cannot be made: {error.strerror}") from None
-    try:
-        yield partial
-        refuse_existing(target, force=force, mark=mark)
-        _put_in_place(partial, target)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    with _removed_if_killed(partial):
+        try:
+            yield partial
+            refuse_existing(target, force=force, mark=mark)
+            _put_in_place(partial, target)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
 
 
 def refuse_existing(target: Path, *, force: bool, mark: str) -> None:
@@ -58,8 +62,20 @@ def _partial(target: Path) -> str:
     return f".{target.name}.partial-"
 
 
+@contextmanager
+def _removed_if_killed(folder: Path) -> Iterator[None]:
+    """Have `folder` removed when this process ends before the block does, however it ends."""
+    if shutil.which("sh") is None:
+        yield
+        return
+    with subprocess.Popen(
+        ["sh", "-c", 'cat; rm -rf -- "$0"', folder], stdin=subprocess.PIPE, start_new_session=True
+    ):  # its input ends with this process, or here
+        yield
+
+
 def _clear_abandoned(target: Path) -> None:
-    """Remove the half-made folders of `target` whose makers are gone."""
+    """Remove the half-made folders of `target` that outlived their makers, as after a power cut."""
     prefix = _partial(target)
     for left in target.parent.glob(f"{glob.escape(prefix)}*"):
         maker = left.name.removeprefix(prefix)

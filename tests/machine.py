@@ -29,17 +29,18 @@ def machine() -> dict[str, Any]:
         "rules": said("nft", "list", "ruleset"),
         "settings": {k: v for k, v in settings.items() if not any(word in k for word in _CHANGES_BY_ITSELF)},
         "temporary": sorted(p.name for p in Path("/tmp").glob("m[in]*")),  # Mininet's; others write there too
+        "bridges": said("brctl", "show"),
         "history": Path("~/.mininet_history").expanduser().exists(),
     }
 
 
-def processes_with(mark: str) -> list[str]:
-    """Return what runs with `mark` in its environment."""
+def processes_with(mark: str) -> list[int]:
+    """Return the processes that run with `mark` in their environment."""
     found = []
     for path in Path("/proc").glob("[0-9]*"):
         try:
             if mark.encode() in (path / "environ").read_bytes():
-                found.append((path / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+                found.append(int(path.name))
         except OSError:
             continue
     return found

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import random
 import re
 import subprocess
 import sys
@@ -20,7 +18,6 @@ import pytest
 from testbed.api import run
 from tests.conftest import need
 from tests.crowd import write_crowd
-from tests.machine import machine, processes_with
 from tests.pcap import read_pcap, without_kernel_choices
 
 if TYPE_CHECKING:
@@ -229,43 +226,7 @@ def test_a_hundred_devices_get_leases_lose_the_internet_and_recover(tmp_path: Pa
     assert len(works["before"]) == len(works["after"]) == 100
 
 
-# --- leaving nothing behind ------------------------------------------------------------------------
-
-
-def test_a_killed_run_leaves_nothing(tmp_path: Path) -> None:
-    need(*NEEDED)
-    play("hours", tmp_path / "first", until_s=60)  # what is loaded once is there from now on
-    before = machine()
-    temporary = tmp_path / "temporary"
-    temporary.mkdir()
-    moments = random.Random(7)
-    for number in range(6):
-        words = [
-            "run",
-            "hours",
-            "--models",
-            BENCH,
-            "--world",
-            "emulation",
-            "--out",
-            tmp_path / f"killed-{number}",
-        ]
-        child = subprocess.Popen(
-            [sys.executable, "-m", "testbed", *map(str, words)],
-            cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            env={**os.environ, "TMPDIR": str(temporary)},
-        )  # fmt: skip
-        time.sleep(0.5 + 2 * moments.random())
-        child.kill()
-        child.wait()
-        limit = time.monotonic() + 10
-        while processes_with(str(temporary)) and time.monotonic() < limit:
-            time.sleep(0.05)
-        assert processes_with(str(temporary)) == []
-    assert list(temporary.iterdir()) == []
-    after = machine()
-    for part, state in before.items():
-        assert after[part] == state, part
+# --- ending early ----------------------------------------------------------------------------------
 
 
 def test_a_run_that_is_stopped_keeps_what_it_has(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -81,3 +82,21 @@ def test_what_a_killed_process_left_is_cleared_away_and_nothing_else(tmp_path: P
     make(tmp_path / "run")
     left = {path.name for path in tmp_path.iterdir()}
     assert left == {"run", f".run.partial-{os.getppid()}", ".run.partial-notes"}
+
+
+@pytest.mark.slow
+def test_a_process_that_is_killed_leaves_no_folder(tmp_path: Path) -> None:
+    script = (
+        "import sys, time; from testbed.output import new_folder\n"
+        "with new_folder(sys.argv[1], force=False, mark='run.json') as folder:\n"
+        "    (folder / 'half').write_text('done'); print('there', flush=True); time.sleep(60)"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path / "run")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None and child.stdout.readline() == "there\n"
+        assert [path.name for path in tmp_path.iterdir()] == [f".run.partial-{child.pid}"]
+        child.kill()
+    limit = time.monotonic() + 10
+    while list(tmp_path.iterdir()) and time.monotonic() < limit:
+        time.sleep(0.02)
+    assert list(tmp_path.iterdir()) == []
