@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import socket
 import struct
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from ipaddress import IPv4Network
 from typing import TYPE_CHECKING, Protocol
 
-from testbed.emulation import frames
+from testbed.emulation import frames, packet_filter
 from testbed.emulation.loop import Future
 from testbed.emulation.tls import TESTBED
 from testbed.host import Board, Lease, LinkDown
@@ -16,7 +16,7 @@ from testbed.scenario.addresses import number
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from testbed.emulation.lan import Port
     from testbed.emulation.loop import Loop, Task
@@ -31,6 +31,8 @@ _FIRST_PORT, _PORTS = 32_768, 28_232
 """Linux's range of ephemeral ports."""
 _PORT_STEP = 7_919
 _DHCP_CLIENT = 68
+_UDP_HEADERS = 42
+_LARGEST_FRAME = 2048
 _IGMP_QUERY = 0x11
 
 
@@ -79,6 +81,8 @@ class Device:
         self._waits: set[Future] = set()
         self._query_waiters: list[Future] = []
         self._igmp: socket.socket | None = None
+        self._raw_dhcp: socket.socket | None = None
+        self._dhcp_answers: dict[bytes, Future] = {}
         self._groups: socket.socket | None = None
         self._port_index = number(seed, name, "ports") % _PORTS
 
@@ -227,11 +231,31 @@ class Device:
         opened.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_LOOP, 0)
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
 
-    def raw_dhcp(self) -> socket.socket:
-        """Open a packet socket that hears what comes to the DHCP client's port."""
-        opened = self.station.socket(socket.SOCK_RAW, socket.htons(frames.IPV4), socket.AF_PACKET)
-        opened.bind((INTERFACE, frames.IPV4))
-        return opened
+    @contextmanager
+    def dhcp_answer(self, xid: bytes) -> Iterator[tuple[socket.socket, Future]]:
+        """Give the packet socket for DHCP, and what an answer to transaction `xid` resolves meanwhile.
+
+        The socket stays open: the kernel takes milliseconds to open or close one.
+        """
+        if self._raw_dhcp is None:
+            opened = self._raw_dhcp = self.station.socket(socket.SOCK_RAW, 0, socket.AF_PACKET)
+            packet_filter.attach(opened, packet_filter.for_udp_port(_DHCP_CLIENT))
+            opened.bind((INTERFACE, frames.IPV4))
+            self.loop.watch(opened.fileno(), self._heard_dhcp)
+        answer = self._dhcp_answers[xid] = Future()
+        try:
+            yield self._raw_dhcp, answer
+        finally:
+            self._dhcp_answers.pop(xid, None)
+
+    def _heard_dhcp(self) -> None:
+        assert self._raw_dhcp is not None
+        try:
+            message = self._raw_dhcp.recv(_LARGEST_FRAME)[_UDP_HEADERS:]
+        except OSError:  # somebody switched the interface off
+            return
+        if (answer := self._dhcp_answers.get(message[4:8])) is not None:
+            answer.resolve(message)
 
     def power_off(self) -> None:
         """Forget everything a device forgets without power."""

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 _LARGEST = 65_536
 _IP_RECVERR = 11
 _ECHO = bytes(range(8, 64))
-_UDP_HEADERS = 42
 _UNANSWERED = object()
 
 
@@ -118,15 +117,9 @@ class EmulatedHost:
     # --- exchanges -------------------------------------------------------------------------
 
     async def _answer(
-        self,
-        opened: socket.socket,
-        about: About,
-        exchange: int,
-        timeout_s: float,
-        wanted: Callable[[bytes], bytes | None],
+        self, opened: socket.socket, about: About, exchange: int, timeout_s: float, xid: bytes = b""
     ) -> bytes:
-        """Wait for what `wanted` makes of a datagram; close the socket and log the end, however it comes."""
-        device = self._device
+        """Wait for a datagram (with `xid`, one of that DHCP transaction); close the socket in any case."""
         answer = Future()
 
         def readable() -> None:
@@ -137,11 +130,19 @@ class EmulatedHost:
             except OSError as problem:
                 answer.fail(_failure(problem))
                 return
-            found = wanted(data)
-            if found is not None:
-                answer.resolve(found)
+            if data[4:8] == xid or not xid:
+                answer.resolve(data)
 
         self._loop.watch(opened.fileno(), readable)
+        try:
+            return await self._outcome(answer, about, exchange, timeout_s)
+        finally:
+            self._loop.forget(opened.fileno())
+            opened.close()
+
+    async def _outcome(self, answer: Future, about: About, exchange: int, timeout_s: float) -> bytes:
+        """Wait for an answer and log how that ended."""
+        device = self._device
         outcome = "ok"
         try:
             result = await device.wait(answer, timeout_s, _UNANSWERED)
@@ -155,8 +156,6 @@ class EmulatedHost:
             outcome = problem.outcome
             raise
         finally:
-            self._loop.forget(opened.fileno())
-            opened.close()
             device.log_exchange(self.behaviour, about, exchange, outcome)
 
     async def dhcp_exchange(
@@ -175,22 +174,16 @@ class EmulatedHost:
             opened.setsockopt(socket.IPPROTO_IP, _IP_RECVERR, 1)
             opened.connect((server, dhcp.SERVER_PORT))
             _send(opened, message)
-            wanted = lambda data: data if data[4:8] == xid else None  # noqa: E731
-        else:
-            opened = device.raw_dhcp()
-            frame = frames.udp_frame(
-                frames.mac_bytes(device.mac), frames.BROADCAST, ("0.0.0.0", dhcp.CLIENT_PORT),
-                ("255.255.255.255", dhcp.SERVER_PORT), message, device.model.ttl,
-            )  # fmt: skip
+            device.station.look()
+            return await self._answer(opened, about, exchange, timeout_s, xid)
+        frame = frames.udp_frame(
+            frames.mac_bytes(device.mac), frames.BROADCAST, ("0.0.0.0", dhcp.CLIENT_PORT),
+            ("255.255.255.255", dhcp.SERVER_PORT), message, device.model.ttl,
+        )  # fmt: skip
+        with device.dhcp_answer(xid) as (opened, answer):
             _send(opened, frame)
-
-            def wanted(data: bytes) -> bytes | None:
-                to_client = frames.kind(data)[1] == frames.UDP and frames.ports(data)[1] == dhcp.CLIENT_PORT
-                payload = data[_UDP_HEADERS:]
-                return payload if to_client and payload[4:8] == xid else None
-
-        device.station.look()
-        return await self._answer(opened, about, exchange, timeout_s, wanted)
+            device.station.look()
+            return await self._outcome(answer, about, exchange, timeout_s)
 
     async def udp_request(
         self,
@@ -219,7 +212,7 @@ class EmulatedHost:
             device.log_exchange(self.behaviour, about, exchange, _failure(problem).outcome)
             raise _failure(problem) from None
         device.station.look()
-        return await self._answer(opened, about, exchange, timeout_s, lambda answer: answer)
+        return await self._answer(opened, about, exchange, timeout_s)
 
     def udp_send(
         self,

@@ -37,7 +37,9 @@ class TapInterface(Intf):  # type: ignore[misc]
         return {}
 
     def IP(self) -> str | None:
-        """Return the address that it has now: leases come and go without Mininet."""
+        """Return the address that a host has now: leases come and go without Mininet."""
+        if not self.node.inNamespace:  # a port of the bridge, whose name is written with all its ports'
+            return None
         address: str | None = self.updateIP()
         return address
 

@@ -11,21 +11,19 @@ promiscuous mode by itself once the socket is gone. Rules of this file:
 
 from __future__ import annotations
 
-import array
 import errno
 import fcntl
 import socket
 import struct
 from typing import TYPE_CHECKING
 
-from testbed.emulation import frames
+from testbed.emulation import frames, packet_filter
 from testbed.errors import UserError, WorldError, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _SOL_PACKET, _VNET_HEADER, _IGNORE_OUTGOING, _ADD_MEMBERSHIP, _PROMISCUOUS = 263, 15, 23, 1, 1
-_SO_ATTACH_FILTER = 26
 _EVERY_PROTOCOL = 0x0003
 _ETHERNET = 1
 _GET_FLAGS = 0x8913
@@ -36,10 +34,6 @@ _AT_ONCE = 256
 _OFFLOAD = struct.Struct("=BBHHHH")
 _NEEDS_CHECKSUM, _TCP4 = 1, 1
 _NO_OFFLOAD = bytes(_OFFLOAD.size)
-
-_LOAD_WORD, _LOAD_HALF, _LOAD_BYTE, _IF_EQUAL, _IF_SET, _RETURN = 0x20, 0x28, 0x30, 0x15, 0x45, 0x06
-_VLAN_PRESENT = 0xFFFF_F000 + 48
-"""SKF_AD_OFF + SKF_AD_VLAN_TAG_PRESENT (linux/filter.h)."""
 
 
 class Wire:
@@ -87,7 +81,7 @@ def _listen(interface: str, mac: bytes) -> socket.socket:
     try:
         opened.setsockopt(_SOL_PACKET, _VNET_HEADER, 1)
         opened.setsockopt(_SOL_PACKET, _IGNORE_OUTGOING, 1)
-        _filter(opened, mac)
+        packet_filter.attach(opened, packet_filter.for_mac(mac))
         opened.bind((interface, _EVERY_PROTOCOL))
         flags = _flags(opened, interface)
         if flags & _IF_LOOPBACK or opened.getsockname()[3] != _ETHERNET:
@@ -102,26 +96,6 @@ def _listen(interface: str, mac: bytes) -> socket.socket:
             raise WorldError(f"{interface}: cannot be listened on: {problem.strerror}") from None
         raise
     return opened
-
-
-def _filter(opened: socket.socket, mac: bytes) -> None:
-    """Pass what is for `mac` or for a group, and carries no VLAN tag."""
-    high, low = int.from_bytes(mac[:4], "big"), int.from_bytes(mac[4:], "big")
-    program = (
-        (_LOAD_BYTE, 0, 0, _VLAN_PRESENT),
-        (_IF_EQUAL, 0, 7, 0),
-        (_LOAD_BYTE, 0, 0, 0),
-        (_IF_SET, 4, 0, 1),  # the group bit
-        (_LOAD_WORD, 0, 0, 0),
-        (_IF_EQUAL, 0, 3, high),
-        (_LOAD_HALF, 0, 0, 4),
-        (_IF_EQUAL, 0, 1, low),
-        (_RETURN, 0, 0, 0xFFFF_FFFF),
-        (_RETURN, 0, 0, 0),
-    )
-    code = array.array("B", b"".join(struct.pack("=HBBI", *step) for step in program))
-    address, _ = code.buffer_info()
-    opened.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("@HP", len(program), address))
 
 
 def _flags(opened: socket.socket, interface: str) -> int:
