@@ -30,6 +30,18 @@ class Beside:
     """In the host of a service: answer in place of it."""
 
 
+def resolve_at(address: str, folder: Path) -> None:
+    """Let programs in the hosts ask the resolver at `address`, not this machine's.
+
+    Covers ``/etc/resolv.conf`` in this process's mount namespace, which must be its own; where there
+    is no such file, programs find no names anyway. `folder` is written to for a moment.
+    """
+    here = folder / "resolv.conf"
+    here.write_text(f"nameserver {address}\n")
+    subprocess.run(["mount", "--bind", here, "/etc/resolv.conf"], stderr=subprocess.DEVNULL, check=False)
+    here.unlink()
+
+
 class Programs:
     """The programs of a run."""
 

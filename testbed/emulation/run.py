@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from testbed.emulation.hands import Hands
 from testbed.emulation.loop import NS, Loop
-from testbed.emulation.programs import Beside, Programs
+from testbed.emulation.programs import Beside, Programs, resolve_at
 from testbed.emulation.recorder import Recorder
 from testbed.emulation.shell import run_beside
 from testbed.emulation.world import World
@@ -77,6 +77,7 @@ def _play(
     programs = [Beside(host, command) for host, command in plan.exec_]
     if loop.real:
         programs[:0] = [Beside(p.host, p.command, p.stands_in) for p in topology.programs]
+        resolve_at(str(topology.router.address), out)  # hosts keep what they see of files from now on
     replaced = {program.host for program in programs if program.stands_in}
     world = World(loop, topology, plan.devices, sites, zone, recorder, log, begin_ns, plan.seed, replaced)
     world.check()
