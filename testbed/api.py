@@ -33,6 +33,7 @@ def run(
     until_s: float | None = None,
     speed: float = 1.0,
     programs: Sequence[tuple[str, str]] = (),
+    attach: Sequence[str] = (),
     models: Sequence[str | Path] = (),
     force: bool = False,
     progress: Callable[[float, float], None] | None = None,
@@ -43,11 +44,12 @@ def run(
     `scenario` and `topology` are names or paths, `models` the user's folders, `until_s` seconds after
     the start of the capture. `world` is ``simulation`` or ``emulation``; the latter's `clock` is
     ``virtual``, or ``real`` (divided by `speed`), beside which `programs` may run, as pairs (host,
-    shell command). `progress(done_s, total_s)` is told how far the run is; once `stop()`
+    shell command), and which the networks behind the real interfaces `attach` may join.
+    `progress(done_s, total_s)` is told how far the run is; once `stop()`
     is true the run ends, with valid files, and the summary is not `complete`. `out` is complete or
     absent; an existing one is replaced only with `force`. Raises UserError and WorldError.
     """
-    _refuse_nonsense(world, clock, speed, programs)
+    _refuse_nonsense(world, clock, speed, bool(programs or attach))
     refuse_existing(Path(out), force=force, mark="run.json")  # before any work is done in vain
     from testbed.services.registry import KINDS
 
@@ -70,6 +72,7 @@ def run(
                 progress=progress,
                 stop=stop,
                 exec_=programs,
+                attach=attach,
             )
         else:
             from testbed.simulation.run import run_simulation
@@ -80,13 +83,13 @@ def run(
     return replace(summary, out=Path(out))
 
 
-def _refuse_nonsense(world: str, clock: str, speed: float, programs: Sequence[tuple[str, str]]) -> None:
-    """Raise UserError for wishes that no world can fulfil."""
+def _refuse_nonsense(world: str, clock: str, speed: float, real: bool) -> None:
+    """Raise UserError for wishes that no world can fulfil; `real` is for what needs the real clock."""
     if world not in WORLDS:
         raise UserError(f"unknown world '{world}'; {nearest(world, WORLDS)}")
     if clock not in CLOCKS:
         raise UserError(f"unknown clock '{clock}'; {nearest(clock, CLOCKS)}")
     if clock == "real" and world == "simulation":
         raise UserError("--clock real needs --world emulation: the simulation has virtual time only")
-    if clock == "virtual" and (speed != 1 or programs):
-        raise UserError("--speed and --exec need --world emulation --clock real")
+    if clock == "virtual" and (speed != 1 or real):
+        raise UserError("--speed, --exec and --attach need --world emulation --clock real")

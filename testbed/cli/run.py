@@ -50,6 +50,12 @@ if TYPE_CHECKING:
     help="With the real clock: run a shell command in a host of the emulation. May be repeated.",
 )
 @click.option(
+    "--attach",
+    metavar="IF",
+    multiple=True,
+    help="With the real clock: join the network behind this real interface to the home's. May be repeated.",
+)
+@click.option(
     "--seed",
     type=click.IntRange(min=0),
     default=1,
@@ -78,6 +84,7 @@ def command(
     clock: str,
     speed: float,
     programs: tuple[tuple[str, str], ...],
+    attach: tuple[str, ...],
     seed: int,
     until: float | None,
     out: Path,
@@ -102,6 +109,7 @@ def command(
             clock=clock,
             speed=speed,
             programs=programs,
+            attach=attach,
             seed=seed,
             until_s=until,
             models=folders,

@@ -54,6 +54,7 @@ def run_emulation(
     progress: Callable[[float, float], None] | None = None,
     stop: Callable[[], bool] | None = None,
     exec_: Sequence[tuple[str, str]] = (),
+    attach: Sequence[str] = (),
     shell: bool = False,
 ) -> RunSummary:
     """Play `scenario` over real sockets in Mininet hosts and write the run's files into `out`.
@@ -61,29 +62,39 @@ def run_emulation(
     `out` must exist. `devices` maps model names to models. Under the `virtual` clock time leaps over
     what is idle; under the `real` one an hour takes an hour, divided by `speed`, and programs may
     run beside: `exec_` holds pairs (host, shell command); a program in the host of a service stands
-    in for that service, and with `shell` the terminal gets Mininet's command line, whose end is the
+    in for that service. The networks behind the real interfaces `attach` are joined to the LAN. With
+    `shell` the terminal gets Mininet's command line, whose end is the
     run's. `until_s` ends the capture early; `progress` is told (done, total) seconds
     of the run's time; when `stop` returns True the run ends at that moment with complete files.
     Raises WorldError when the machine lacks something, UserError for a request that cannot be.
     """
     from testbed.emulation.run import Plan
+    from testbed.emulation.wire import Wire
 
     if clock not in ("virtual", "real"):
         raise UserError(f"there is no clock '{clock}'; valid: real, virtual")
-    if clock == "virtual" and (exec_ or shell):
-        raise UserError("programs run beside need real time: add --clock real")
+    if clock == "virtual" and (exec_ or attach or shell):
+        raise UserError("programs beside, and real networks, need real time: add --clock real")
     if clock == "virtual" and speed != 1.0:
         raise UserError("a speed applies to the real clock; the virtual one is as fast as it can be")
     if speed <= 0:
         raise UserError(f"the speed must be positive (got {speed:g})")
     require()
-    plan = Plan(scenario, topology, devices, seed, out, clock, speed, until_s, tuple(exec_), shell)
+    wires = [Wire(interface) for interface in attach]
+    joined = tuple((wire.interface, wire.fd) for wire in wires)
+    plan = Plan(scenario, topology, devices, seed, out, clock, speed, until_s, tuple(exec_), shell, joined)
 
     def tell(at: tuple[float, float]) -> None:
         if progress is not None:
             progress(*at)
 
-    summary: RunSummary = isolated(plan, tell, stop, terminal=shell)
+    try:
+        summary: RunSummary = isolated(
+            plan, tell, stop, terminal=shell, keep=[wire.fd for wire in wires]
+        )  # fmt: skip
+    finally:
+        for wire in wires:
+            wire.socket.close()
     return summary
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from testbed.emulation.namespaces import Tap
     from testbed.emulation.recorder import Recorder
     from testbed.emulation.stations import Interface
+    from testbed.emulation.wire import Wire
 
 _ORIGINS_KEPT = 65_536
 _MULTICAST = b"\x01\x00\x5e"
@@ -95,6 +96,7 @@ class Lan:
         self._router = router
         self._router_bridge = router_bridge
         self._ports: dict[int, Port] = {}
+        self._wires: dict[int, tuple[Wire, Tap]] = {}
         self._poll = select.epoll()
         self._poll.register(router_bridge.fd, select.EPOLLIN)
         self.origins = Origins()
@@ -108,6 +110,21 @@ class Lan:
         self._ports[port.bridge.fd] = port
         self._poll.register(port.bridge.fd, select.EPOLLIN)
         port.interface.cable = lambda frame: self._from_device(port, frame)
+
+    def join(self, wire: Wire, bridge: Tap) -> None:
+        """Join a real network to the bridge; whoever is on it is put down by the interface's name."""
+        self._wires[bridge.fd] = wire, bridge
+        self._poll.register(bridge.fd, select.EPOLLIN)
+        self._loop.watch(wire.fd, lambda: self._from_wire(wire, bridge))
+
+    def _from_wire(self, wire: Wire, bridge: Tap) -> None:
+        for frame in wire.read():
+            if self.running:
+                self._recorder.station(wire.interface, frame[6:12])
+                self._recorder.frame(self._loop.now_ns, frame)
+                self.origins.remember(frame, self._router.mac)
+                bridge.write(frame)
+        self._flush()
 
     def _from_device(self, port: Port, frame: bytes) -> None:
         if port.link == "open" and port.elsewhere is not None:
@@ -146,6 +163,11 @@ class Lan:
                     frame = self._router_bridge.read_one()
                     if self.running:
                         self._router.receive(frame)
+                elif fd in self._wires:
+                    wire, bridge = self._wires[fd]
+                    frame = bridge.read_one()
+                    if self.running:
+                        wire.write(frame)
                 else:
                     port = self._ports[fd]
                     self._to_device(port, port.bridge.read_one())

@@ -104,6 +104,14 @@ class Nodes:
         taps: tuple[Tap, Tap] = link.taps
         return taps
 
+    def port(self) -> Tap:
+        """Add a port to the bridge whose cable leads out of the home."""
+        name = f"{BRIDGE}-eth{self._ports}"
+        self._ports += 1
+        tap = _tap(self._bridge, name)
+        TapInterface(name, node=self._bridge, moveIntfFn=lambda *_: None)
+        return tap
+
     def outward(self, name: str, interface: str) -> Tap:
         """Give a host an interface whose other end is the loop itself."""
         node = self.net.get(name)

@@ -46,6 +46,11 @@ def for_mac(mac: bytes) -> list[Step]:
     ]
 
 
+def for_everyone() -> list[Step]:
+    """Pass what carries no VLAN tag."""
+    return [(LOAD_BYTE, 0, 0, VLAN_PRESENT), (IF_EQUAL, 0, 1, 0), PASS, DROP]
+
+
 def for_udp_port(port: int) -> list[Step]:
     """Pass UDP over IPv4 to a port, in frames that are known to hold IPv4."""
     return [

@@ -165,6 +165,8 @@ class Recorder:
                 writer.close()
 
 
+_NEITHER = -1
+"""Stands for the protocol of a frame that is neither IPv4 nor ARP: only a real network has such."""
 _KERNEL_PROTOCOLS = {0: "ARP", frames.ICMP: "ICMP", frames.IGMP: "IGMP", frames.TCP: "TCP", frames.UDP: "UDP"}
 
 
@@ -176,7 +178,7 @@ def _ends(frame: bytes) -> tuple[int, int, int, bool]:
     """
     ethertype, protocol = frames.kind(frame)
     if ethertype != frames.IPV4:
-        return 0, 0, 0, False
+        return 0 if ethertype == frames.ARP else _NEITHER, 0, 0, False
     if protocol in (frames.TCP, frames.UDP):
         return protocol, *frames.ports(frame), False
     at = 14 + (frame[14] & 15) * 4

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import time
 from dataclasses import dataclass
 from datetime import timedelta
@@ -13,6 +14,7 @@ from testbed.emulation.loop import NS, Loop
 from testbed.emulation.programs import Beside, Programs, resolve_at
 from testbed.emulation.recorder import Recorder
 from testbed.emulation.shell import run_beside
+from testbed.emulation.wire import Wire
 from testbed.emulation.world import World
 from testbed.scenario.events import EventLog
 from testbed.scenario.internet import build_internet, write_places
@@ -45,6 +47,8 @@ class Plan:
     """Programs to run beside: (host, command)."""
     shell: bool = False
     """Give the terminal to Mininet's command line meanwhile."""
+    attach: tuple[tuple[str, int], ...] = ()
+    """Real interfaces that are joined to the LAN: name, descriptor of the socket on it."""
 
     def play(self, tell: Callable[[tuple[float, float]], None], stop: Callable[[], bool]) -> RunSummary:
         """Play in this process, which must be in namespaces of its own (`testbed.emulation.isolate`)."""
@@ -79,7 +83,10 @@ def _play(
         programs[:0] = [Beside(p.host, p.command, p.stands_in) for p in topology.programs]
         resolve_at(str(topology.router.address), out)  # hosts keep what they see of files from now on
     replaced = {program.host for program in programs if program.stands_in}
-    world = World(loop, topology, plan.devices, sites, zone, recorder, log, begin_ns, plan.seed, replaced)
+    wires = [Wire(name, None, socket.socket(fileno=fd)) for name, fd in plan.attach]
+    world = World(
+        loop, topology, plan.devices, sites, zone, recorder, log, begin_ns, plan.seed, replaced, wires
+    )  # fmt: skip
     world.check()
     if not loop.real:
         world.warnings += programs_left_out(topology)

@@ -2,8 +2,8 @@
 
 Nothing of the interface is changed: it keeps its addresses, and the kernel takes it out of
 promiscuous mode by itself once the socket is gone. Rules of this file:
-- Heard is what is for the device's own hardware address, and what is for everybody; a filter in the
-  kernel keeps the rest away, frames of a VLAN too.
+- Heard is what is for the device's own hardware address, and what is for everybody; or, where a whole
+  network is joined, everything. A filter in the kernel keeps the rest away, frames of a VLAN too.
 - The kernel leaves checksums and segmentation to the hardware, and joins segments that arrive
   together. Each frame comes with a header that says so (linux/virtio_net.h); it is made here what it
   would be on a cable.
@@ -37,16 +37,20 @@ _NO_OFFLOAD = bytes(_OFFLOAD.size)
 
 
 class Wire:
-    """A real interface, heard and spoken on under a hardware address of our own."""
+    """A real interface, heard and spoken on under hardware addresses of our own."""
 
-    def __init__(self, interface: str, mac: str, opened: socket.socket | None = None) -> None:
+    def __init__(
+        self, interface: str, mac: str | None = None, opened: socket.socket | None = None
+    ) -> None:  # fmt: skip
         """Listen on `interface` of this process's namespace, or take over a socket that does.
 
+        With `mac` only what concerns that address is heard.
         Raises UserError when there is no such Ethernet interface, or it is switched off.
         """
         self.interface = interface
-        self.socket = opened or _listen(interface, frames.mac_bytes(mac))
+        self.socket = opened or _listen(interface, mac)
         self.socket.setblocking(False)
+        self.socket.set_inheritable(False)
         self.fd = self.socket.fileno()
 
     def carrier(self) -> bool:
@@ -70,7 +74,7 @@ class Wire:
             return
 
 
-def _listen(interface: str, mac: bytes) -> socket.socket:
+def _listen(interface: str, mac: str | None) -> socket.socket:
     known = {name for _, name in socket.if_nameindex()}
     if interface not in known:
         raise UserError(f"there is no interface '{interface}'; {nearest(interface, known)}")
@@ -81,11 +85,12 @@ def _listen(interface: str, mac: bytes) -> socket.socket:
     try:
         opened.setsockopt(_SOL_PACKET, _VNET_HEADER, 1)
         opened.setsockopt(_SOL_PACKET, _IGNORE_OUTGOING, 1)
-        packet_filter.attach(opened, packet_filter.for_mac(mac))
+        heard = packet_filter.for_mac(frames.mac_bytes(mac)) if mac else packet_filter.for_everyone()
+        packet_filter.attach(opened, heard)
         opened.bind((interface, _EVERY_PROTOCOL))
         flags = _flags(opened, interface)
         if flags & _IF_LOOPBACK or opened.getsockname()[3] != _ETHERNET:
-            raise UserError(f"{interface} is no Ethernet interface; a device needs one")
+            raise UserError(f"{interface} is no Ethernet interface, and needs to be one")
         if not flags & _IF_UP:
             raise UserError(f"{interface} is switched off; switch it on: ip link set {interface} up")
         request = struct.pack("=iHH8s", socket.if_nametoindex(interface), _PROMISCUOUS, 0, b"")

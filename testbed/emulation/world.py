@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from testbed.emulation.recorder import Recorder
     from testbed.emulation.servers import ConnectionPort, DatagramPort
     from testbed.emulation.stations import Interface
+    from testbed.emulation.wire import Wire
     from testbed.host import Service, TlsHello
     from testbed.models import DeviceModel, Topology
     from testbed.scenario.events import EventLog
@@ -59,10 +60,12 @@ class World:
         begin_ns: int,
         seed: int,
         replaced: Set[str] = frozenset(),
+        wires: Sequence[Wire] = (),
     ) -> None:
         """Build the network; `begin_ns` is the Unix time of the capture's start.
 
         A program stands in for each service that `replaced` names: it gets a host, but no service.
+        The networks behind `wires` are joined to the LAN.
         """
         self.loop, self.topology = loop, topology
         self._models, self.zone, self.recorder, self._log = models, zone, recorder, log
@@ -78,6 +81,7 @@ class World:
         self._names: dict[str, str] = {}
         self.internet = Internet(loop, Random(number(seed, "wan", "jitter")))
         self._replaced = replaced
+        self._wires = wires
         self._behind: dict[str, tuple[Router, Origins]] = {}
         self._open_wifi: open_wifi.OpenWifi | None = None
         self._has_open_wifi = topology.open_wifi and any(
@@ -97,12 +101,15 @@ class World:
         router_taps = (*nodes.join_lan(topology.router.name), nodes.outward(topology.router.name, WAN))
         taps = {name: nodes.join_lan(name) for name in self.addresses}
         service_taps = {name: nodes.outward(f"{SERVICE}{name}", INTERFACE) for name in self._services(sites)}
+        joins = [(wire, nodes.port()) for wire in self._wires]
         if self._has_open_wifi:
             outward = (nodes.outward(open_wifi.NAME, INTERFACE), nodes.outward(open_wifi.NAME, WAN))
         nodes.start()
         if self._has_open_wifi:
             self._build_open_wifi(pids[open_wifi.NAME], *outward, sites)
         self._build_router(pids[topology.router.name], *router_taps, sites)
+        for wire, tap in joins:
+            self.lan.join(wire, tap)
         for name, pid in pids.items():
             if name in taps:
                 self._build_device(name, pid, *taps[name])

@@ -198,3 +198,36 @@ def test_mistakes_are_told(network: Lab, words: list[str], told: str) -> None:
         network.inside(network.machine, *command), cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert (done.returncode, told in done.stderr) == (2, True), done.stderr
+
+
+def test_a_device_on_a_cable_lives_in_an_emulated_home(network: Lab, tmp_path: Path) -> None:
+    """The home on one end (`run --attach`), a lone device on the other: lease, names, broker, outage."""
+    need("mnexec", "brctl", "bridge", "ifconfig")
+    bench = ROOT / "tests" / "data" / "bench"
+    before = network.machine_state()
+    words = ["run", "blip", "--models", bench, "--world", "emulation", "--clock", "real", "--seed", "3"]
+    words += ["--attach", "eth9", "--out", tmp_path / "home", "--quiet"]
+    home = subprocess.Popen(
+        network.inside(network.machine, sys.executable, "-m", "testbed", *words),
+        cwd=ROOT, env={**os.environ, MARK: str(network.folder)},
+    )  # fmt: skip
+    guest = ["device", "foobot", "--name", "guest", "--interface", "lab0", "--out", tmp_path / "guest"]
+    with home:
+        until(lambda: promiscuity(network) == 1)
+        done = subprocess.run(
+            network.inside(network.network, sys.executable, "-m", "testbed", *guest, "--for", "38s"),
+            cwd=ROOT, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert home.wait(60) == 0
+    assert done.returncode == 0, done.stderr
+    lines = (tmp_path / "guest" / "events.jsonl").read_text().splitlines()
+    outcomes = [event["outcome"] for event in map(json.loads, lines) if event.get("protocol") == "MQTT"]
+    assert outcomes.count("ok") > 5
+    lost = next(at for at, outcome in enumerate(outcomes) if outcome != "ok")
+    assert "ok" in outcomes[lost:], "it came back after the home's outage"
+    labels = pq.read_table(tmp_path / "home" / "labels.parquet").to_pandas()
+    assert (labels["device"] == "eth9").sum() > 40
+    sent = {packet.frame for packet in read_pcap(tmp_path / "guest" / "capture.pcap")}
+    seen = {packet.frame for packet in read_pcap(tmp_path / "home" / "capture.pcap")}
+    assert len(sent & seen) > 0.9 * len(sent)
+    assert network.machine_state() == before
