@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import os
 from functools import cache, cached_property
-from pathlib import Path
+from types import CodeType, ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from zlib import crc32
 
@@ -34,18 +34,14 @@ Records = Any
 """A structured array."""
 i64 = cast("Callable[[Any], int]", np.int64)
 """Makes a column of a row a signed 64-bit number."""
+u64 = cast("Callable[[Any], int]", np.uint64)
+"""Makes an index that is never negative: it spares the question whether it counts from the end."""
 
 
-@cache
-def sources() -> str:
-    """Return a digest of all files that hold kernels or their constants: compiled code goes by it."""
-    digest, size = 0, 0
-    for folder in ("capture", "analysis"):
-        for path in sorted((Path(__file__).parents[1] / folder).glob("*.py")):
-            text = path.read_bytes()
-            if b"@kernel" in text or path.name in ("frame.py", "tables.py", "native.py"):
-                digest, size = crc32(text, digest), size + len(text)
-    return f"{digest:08x}-{size:x}"
+def code_text(code: CodeType) -> str:
+    """Return what a function does, the same in every process."""
+    consts = [code_text(part) if isinstance(part, CodeType) else repr(part) for part in code.co_consts]
+    return f"{code.co_code.hex()} {consts} {code.co_names} {code.co_varnames}"
 
 
 class Kernel:
@@ -58,17 +54,50 @@ class Kernel:
         self._native: dict[Any, Callable[..., Any] | None] = {}
 
     @cached_property
+    def digest(self) -> int:
+        """What the kernel does, as a checksum: its code, and all kernels and constants it names.
+
+        It is taken from what this process has imported. The files may have changed since, and code
+        compiled from others would see tables of another layout.
+        """
+        out = 0
+        for part in sorted(self._parts({})):
+            out = crc32(part.encode(), out)
+        return out
+
+    def _parts(self, seen: dict[str, None]) -> dict[str, None]:
+        code = self.function.__code__
+        own = f"{self.function.__module__}.{self.__name__}"
+        if own in seen:
+            return seen
+        names = sorted({*code.co_names, *code.co_freevars})
+        seen[own] = None
+        seen[f"{own}: {code_text(code)}"] = None
+        places = [self.function.__globals__]
+        places += [vars(value) for name in names if isinstance(value := places[0].get(name), ModuleType)]
+        for place in places:
+            for name in names:
+                value = place.get(name)
+                if isinstance(value, Kernel):
+                    value._parts(seen)
+                elif isinstance(value, int | float | tuple | str):
+                    seen[f"{place['__name__']}.{name} = {value!r}"] = None
+        return seen
+
+    @cached_property
     def dispatcher(self) -> Any:
         """The function as Numba compiles and caches it."""
         from numba import njit
         from numba.core.caching import FunctionCache
+
+        digest = self.digest
 
         class Cache(FunctionCache):
             """Numba's cache, which by itself looks at a function's own file only."""
 
             def _index_key(self, sig: Any, codegen: Any) -> Any:
                 key: tuple[Any, ...] = super()._index_key(sig, codegen)  # type: ignore[no-untyped-call]
-                return (*key, sources())
+                return (*key, digest)
 
         compiled: Any = njit(nogil=True, error_model="numpy")(self.function)
         compiled._cache = Cache(self.function)  # type: ignore[no-untyped-call]
@@ -80,6 +109,9 @@ class Kernel:
         from numba import njit
 
         options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "no_cpython_wrapper": True}
+        # Arrays come from the caller, so that nobody counts references to them; and a call would cost
+        # more than most kernels take.
+        options |= {"_nrt": False, "forceinline": True}
         return njit(**options)(self.function)
 
     @property
@@ -113,4 +145,4 @@ def kernel(function: F) -> F:
 @kernel
 def byte(buf: NDArray[np.uint8], at: int) -> int:
     """Return the byte at `at` as a signed 64-bit number (an unsigned one would become a float)."""
-    return i64(buf[at])
+    return i64(buf[u64(at)])

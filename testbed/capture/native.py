@@ -1,12 +1,14 @@
-"""Kernels as object code: written once by Numba, loaded by llvmlite alone.
+"""Kernels as object code: written once by Numba, loaded by later processes without it.
 
 A kernel's arguments are flattened to addresses, lengths and numbers (tuples become their parts), a
 small wrapper turns them into arrays again, and Numba compiles wrapper and kernel to one function of
-the C calling convention. Its object code is kept in a file whose name tells all it depends on: the
-text of the kernels, the versions of Python and Numba, the processor. Kernels allocate nothing and
-raise nothing, so of Numba's run-time library only the names are needed; they lead to abort().
+the C calling convention. Its object code is kept (`testbed.capture.kept`) under a name that tells all
+it depends on: what the kernel does, the types of its arguments, the versions of Python, Numba and
+llvmlite, Numba's settings, the processor. Kernels allocate nothing and raise nothing, so of Numba's
+run-time library only the names are needed; they lead to abort().
 
-Calls release the interpreter lock, as ctypes does for every foreign function.
+Calls release the interpreter lock, as ctypes does for every foreign function. On other machines than
+Linux on x86-64 kernels run through Numba.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
-import struct
+import platform
 import sys
 import threading
 from functools import cache
@@ -25,12 +27,11 @@ from zlib import crc32
 
 import numpy as np
 
-from testbed.capture.kernel import sources
+from testbed.capture import elf, kept
+from testbed.capture.kernel import Kernel, code_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from testbed.capture.kernel import Kernel
+    from collections.abc import Callable
 
 MOST_RESULTS = 4
 _NEVER_CALLED = (
@@ -38,9 +39,9 @@ _NEVER_CALLED = (
     "numba_do_raise", "numba_gil_ensure", "numba_gil_release", "numba_unpickle",
     "numba_runtime_build_excinfo_struct",
 )  # fmt: skip
+_CANNOT = b""
+"""Kept in place of object code that cannot be loaded here."""
 _lock = threading.Lock()
-_engines: list[Any] = []
-"""Keeps loaded code alive."""
 
 
 def spec_of(args: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -58,20 +59,24 @@ def spec_of(args: tuple[Any, ...]) -> tuple[Any, ...]:
 
 def find(kernel: Kernel, spec: tuple[Any, ...]) -> Callable[..., Any] | None:
     """Return the compiled kernel for these types, from the cache or compiled now; None if neither works."""
+    if not sys.platform.startswith("linux") or platform.machine() != "x86_64":
+        return None
     with _lock:
         try:
             name = _file_name(kernel, spec)
-            for folder in _folders():
-                path = folder / name
-                if path.is_file():
-                    return _load(path.read_bytes(), spec)
-            _tell_once()
-            image = _compile(kernel, spec)
-            for folder in _folders():
-                if _keep(folder / name, image):
-                    break
-            return _load(image, spec)
-        except Exception:  # a change inside Numba or llvmlite: what is lost is start-up time
+            image = kept.look_up(name)
+            if image is None:
+                _tell_once()
+                image = _compile(kernel, spec)
+                _forget_others(kernel, kept.keep(name, image))
+            if image == _CANNOT:
+                return None
+            try:
+                return _load(image, spec)
+            except Exception:
+                kept.keep(name, _CANNOT)  # or every process would compile it, for nothing
+                raise
+        except Exception:  # a change inside Numba: what is lost is start-up time
             if os.environ.get("CI") == "true":
                 raise
             return None
@@ -84,52 +89,43 @@ def _tell_once() -> None:
         print("compiling the analyser for this machine, once (about 15 s) ...", file=sys.stderr)
 
 
-def _folders() -> Iterator[Path]:
-    """Yield where compiled kernels may be kept: as asked for, beside the package, in the user's cache."""
-    asked = os.environ.get("NUMBA_CACHE_DIR")
-    if asked:
-        yield Path(asked)
-        return
-    yield Path(__file__).parent / "__pycache__"
-    yield Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "iot-testbed"
-
-
 def _file_name(kernel: Kernel, spec: tuple[Any, ...]) -> str:
     about = crc32(repr((_machine(), spec)).encode())
-    return f"kernel-{sources()}-{kernel.__name__}-{about:08x}.o"
+    return f"{_stem(kernel)}{kernel.digest:08x}-{about:08x}.o"
+
+
+def _stem(kernel: Kernel) -> str:
+    return f"kernel-{kernel.function.__module__}.{kernel.__name__}-"
+
+
+def _forget_others(kernel: Kernel, path: Path | None) -> None:
+    """Delete what was compiled of earlier versions of a kernel, beside the package only."""
+    if path is not None and path.parent == Path(__file__).parent / "__pycache__":
+        for other in path.parent.glob(f"{_stem(kernel)}*.o"):
+            if f"-{kernel.digest:08x}-" not in other.name:
+                other.unlink(missing_ok=True)
 
 
 @cache
 def _machine() -> tuple[Any, ...]:
-    """Return what compiled code depends on beside its source."""
-    import llvmlite.binding as llvm
+    """Return what compiled code depends on beside the kernels."""
+    versions = []
+    for package in ("numba", "llvmlite"):
+        found = find_spec(package)
+        if found is not None and found.origin is not None:
+            versions.append((Path(found.origin).parent / "_version.py").read_bytes())
+    settings = sorted((name, value) for name, value in os.environ.items() if name.startswith("NUMBA_"))
+    settings = [(name, value) for name, value in settings if name != "NUMBA_CACHE_DIR"]
+    wrapping = [code_text(part.__code__) for part in (_compile, _wrapper, vars(Kernel)["inner"].func)]
+    return sys.version_info[:3], versions, settings, _processor(), wrapping
 
-    found = find_spec("numba")
-    stamp: tuple[int, ...] = ()
-    if found is not None and found.origin is not None:
-        about = (Path(found.origin).parent / "_version.py").stat()
-        stamp = (about.st_mtime_ns, about.st_size)
-    features = str(llvm.get_host_cpu_features().flatten())
-    return sys.version_info[:3], stamp, llvm.get_default_triple(), llvm.get_host_cpu_name(), features
 
-
-def _keep(path: Path, image: bytes) -> bool:
-    """Write a file in one step; return whether that was possible."""
-    import tempfile
-
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-            file.write(image)
-        os.chmod(file.name, 0o644)
-        os.replace(file.name, path)
-        if path.parent.name == "__pycache__":  # of this package alone: older sources are gone
-            for other in path.parent.glob("kernel-*.o"):
-                if not other.name.startswith(f"kernel-{sources()}-"):
-                    other.unlink(missing_ok=True)
-    except OSError:
-        return False
-    return True
+def _processor() -> list[str]:
+    """Return what tells processors apart that do not know the same instructions."""
+    with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+        first = file.read(1 << 14).partition("\n\n")[0]
+    wanted = ("vendor_id", "cpu family", "model", "model name", "stepping", "flags")
+    return [line for line in first.splitlines() if line.partition("\t")[0].strip() in wanted]
 
 
 def _compile(kernel: Kernel, spec: tuple[Any, ...]) -> bytes:
@@ -189,57 +185,20 @@ def _element(dtype: np.dtype[Any]) -> Any:
     return from_dtype(dtype)
 
 
-@cache
-def _prepare() -> None:
-    """Prepare llvmlite, once."""
-    import llvmlite.binding as llvm
-
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
-
-
-def _engine() -> Any:
-    """Return an engine that holds no code yet; it owns the machine description it is made with."""
-    import llvmlite.binding as llvm
-
-    _prepare()
-    machine = llvm.Target.from_default_triple().create_target_machine(opt=0, codemodel="jitdefault")
-    return llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
-
-
-def _resolve(code: bytes) -> None:
-    """See that every name the code asks for leads somewhere; raise OSError otherwise.
-
-    One missing name makes LLVM leave all of them at address zero, without a word. Numba knows its own
-    names from when it first compiles, which may be never: until then they lead to abort().
-    """
-    import llvmlite.binding as llvm
-
-    sections = {section.name(): section.data() for section in llvm.ObjectFileRef.from_data(code).sections()}
-    names = sections[b".strtab"]
-    for at, _, _, section, _, _ in struct.iter_unpack("<IBBHQQ", sections[b".symtab"]):
-        name = names[at : names.index(b"\0", at)].decode()
-        if section or not name or llvm.address_of_symbol(name):
-            continue
-        if name not in _NEVER_CALLED:
-            raise OSError(f"compiled code needs '{name}', which nothing here offers")
-        llvm.add_symbol(name, ctypes.cast(ctypes.CDLL(None).abort, ctypes.c_void_p).value)
+def _resolve(name: str) -> int:
+    """Return the address of a name of the C library, or of what is never called; 0 for none."""
+    library = ctypes.CDLL(None)
+    found = getattr(library, "abort" if name in _NEVER_CALLED else name, None)
+    return ctypes.cast(found, ctypes.c_void_p).value or 0 if found is not None else 0
 
 
 def _load(image: bytes, spec: tuple[Any, ...]) -> Callable[..., Any]:
     """Load object code; return a function that takes the kernel's arguments."""
-    import llvmlite.binding as llvm
-
     line, _, code = image.partition(b"\n")
     head = json.loads(line)
-    engine = _engine()
-    _resolve(code)
-    engine.add_object_file(llvm.ObjectFileRef.from_data(code))
-    engine.finalize_object()
-    _engines.append(engine)
+    address = elf.load(code, head["symbol"], _resolve)
     results, many = head["results"], head["tuple"]
-    kinds = [ctypes.c_void_p, *_c_types(spec)]
-    function = ctypes.CFUNCTYPE(None, *kinds)(engine.get_function_address(head["symbol"]))
+    function = ctypes.CFUNCTYPE(None, ctypes.c_void_p, *_c_types(spec))(address)
     place = ctypes.c_int64 * MOST_RESULTS
 
     def run(*args: Any) -> Any:
@@ -272,7 +231,7 @@ def _flatten(args: tuple[Any, ...], out: list[Any]) -> None:
         if type(value) is np.ndarray:
             if not value.flags.c_contiguous:
                 raise ValueError("a kernel takes contiguous arrays only")
-            out.append(value.__array_interface__["data"][0])
+            out.append(value.ctypes.data)
             out.extend(value.shape)
         elif type(value) is tuple:
             _flatten(value, out)
