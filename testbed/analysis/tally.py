@@ -17,7 +17,7 @@ import numpy as np
 from testbed.analysis import tables as t
 from testbed.analysis.naming import Store, add_fact, bound, intern, mix, read_dhcp, read_dns, way
 from testbed.capture import frame as f
-from testbed.capture.kernel import byte, i64, kernel
+from testbed.capture.kernel import i64, kernel
 from testbed.capture.link import be16, be32
 from testbed.capture.payload import dns_kind, host_header, server_name
 
@@ -129,19 +129,19 @@ def datagram(
         return True, 5353, kind, t.BY_SRC, read_dns(buf, at, end, row, store, True)
     if service == f.DHCP:
         kind = read_dhcp(buf, at, end, row, store)
-        if row.payload > 0 and byte(buf, at) == 1:
+        if row.first == 1:
             return True, 67, kind, t.BY_SRC, 0
         if row.payload >= 34 and row.dst >> 40 & 1:
             # A server's broadcast is for one client, which the message names.
             row.dst = be16(buf, at + 28) << 32 | be32(buf, at + 30)
         return True, 67, kind, t.BY_DST, 0
     if service == f.NTP:
-        kind = byte(buf, at) & 7 if row.payload > 0 else 0
+        kind = i64(row.first) & 7
         if kind == 4 or (kind != 3 and row.sport == 123 and row.dport != 123):
             return True, 123, kind, t.BY_DST, bound(bindings, row.dst, row.sip_hi, row.sip_lo)
         return True, 123, kind, t.BY_SRC, bound(bindings, row.src, row.dip_hi, row.dip_lo)
     if service == f.SSDP:
-        first = byte(buf, at) if row.payload > 0 else 0
+        first = i64(row.first)
         kind = 1 if first == 77 else (2 if first == 78 else 3)  # M-SEARCH, NOTIFY, HTTP
         return True, 1900, kind, t.BY_DST if kind == 3 else t.BY_SRC, 0
     return False, 0, 0, t.NOT_KNOWN, 0
@@ -331,14 +331,14 @@ def tally(
                 closing = kind in (t.TCP_RESET, t.TCP_FIN)
                 link.last_ns = row.time_ns - HOUR_NS if closing else row.time_ns  # gives way sooner
                 role = t.BY_SRC if link.starter == src_end else t.BY_DST
-                if role == t.BY_SRC and found in (f.E_TLS, f.E_HTTP):
+                if role == t.BY_SRC and row.names:
                     text = called(buf, at, end, row, found, store)
                     if text > 0 and text != link.name:
                         link.name = text
                         link.key_low, link.key_high = 0, 0
                 name = i64(link.name)
                 if service == f.MQTT and row.payload > 0 and kind == t.TCP_OTHER:
-                    kind = t.TCP_MQTT + (byte(buf, at) >> 4)
+                    kind = t.TCP_MQTT + (i64(row.first) >> 4)
                 if kind == t.TCP_OTHER:  # most frames: the connection remembers their key
                     number = i64(link.key_low) if low_is_src else i64(link.key_high)
                 port = dport if role == t.BY_SRC else sport

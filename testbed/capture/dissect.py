@@ -12,19 +12,23 @@ protocol; else the first match over both ports of a first fragment, in the order
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from testbed.capture import frame as f
+from testbed.capture.frame import port_tables
 from testbed.capture.kernel import byte, kernel
 from testbed.capture.link import IPV4, IPV6, address_as_mac, be16, be32, be64, link_layer
-from testbed.capture.payload import recognise
+from testbed.capture.payload import NAME_BYTES, recognise
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
-    from testbed.capture.kernel import Record, Records
+    from testbed.capture.kernel import Record
 
+Tables = Any
+"""Services of TCP ports, of UDP ports, and room for a name."""
 
 ARP_TYPE = 0x0806
 MAPPED = 0xFFFF << 32
@@ -196,38 +200,44 @@ def arp(buf: NDArray[np.uint8], at: int, end: int, row: Record) -> None:
 
 
 @kernel
-def dissect(
-    buf: NDArray[np.uint8],
-    rows: Records,
-    count: int,
-    tcp: NDArray[np.uint8],
-    udp: NDArray[np.uint8],
-    scratch: NDArray[np.uint8],
-) -> None:
-    """Fill the columns of the first `count` rows, whose `at`, `captured` and `link` are set."""
-    for i in range(count):
-        row = rows[i]
-        row.sip_hi, row.sip_lo, row.dip_hi, row.dip_lo = 0, 0, 0, 0
-        row.payload_at, row.payload = 0, 0
-        row.sport, row.dport = 0, 0
-        row.proto, row.version, row.flags, row.reason, row.evidence = 0, 0, 0, 0, 0
-        row.service = f.NON_IP
-        row.transport = f.T_OTHER
-        end = row.at + row.captured
-        ethertype, at, src, dst, reason = link_layer(buf, row.at, end, row.link)
-        row.ethertype = ethertype
-        row.reason = reason
-        if ethertype == IPV4:
-            ipv4(buf, at, end, row, tcp, udp)
-        elif ethertype == IPV6:
-            ipv6(buf, at, end, row, tcp, udp)
-        elif ethertype == ARP_TYPE:
-            arp(buf, at, end, row)
-        if src == 0 and row.version:
-            src = address_as_mac(row.sip_hi, row.sip_lo)
-        if dst == 0 and row.version:
-            dst = address_as_mac(row.dip_hi, row.dip_lo)
-        row.src = src
-        row.dst = dst
-        if row.payload > 0 and (row.transport == f.TCP or row.transport == f.UDP):
-            row.evidence = recognise(buf, row, scratch)
+def dissect(buf: NDArray[np.uint8], row: Record, tables: Tables) -> None:
+    """Fill the columns of a row whose `at`, `captured` and `link` are set."""
+    tcp, udp, scratch = tables
+    row.sip_hi, row.sip_lo, row.dip_hi, row.dip_lo = 0, 0, 0, 0
+    row.payload_at, row.payload = 0, 0
+    row.sport, row.dport = 0, 0
+    row.proto, row.version, row.flags, row.reason = 0, 0, 0, 0
+    row.evidence, row.first, row.names = 0, 0, 0
+    row.service = f.NON_IP
+    row.transport = f.T_OTHER
+    end = row.at + row.captured
+    ethertype, at, src, dst, reason = link_layer(buf, row.at, end, row.link)
+    row.ethertype = ethertype
+    row.reason = reason
+    if ethertype == IPV4:
+        ipv4(buf, at, end, row, tcp, udp)
+    elif ethertype == IPV6:
+        ipv6(buf, at, end, row, tcp, udp)
+    elif ethertype == ARP_TYPE:
+        arp(buf, at, end, row)
+    if src == 0 and row.version:
+        src = address_as_mac(row.sip_hi, row.sip_lo)
+    if dst == 0 and row.version:
+        dst = address_as_mac(row.dip_hi, row.dip_lo)
+    row.src = src
+    row.dst = dst
+    if row.payload > 0 and (row.transport == f.TCP or row.transport == f.UDP):
+        # What the bytes tell is noted here, where they are at hand: whoever counts the frames later
+        # would have to fetch them again.
+        begin = row.at + row.payload_at
+        row.evidence = recognise(buf, row, scratch)
+        row.first = byte(buf, begin)
+        if row.evidence == f.E_HTTP:
+            row.names = 1
+        elif row.evidence == f.E_TLS and row.first == 22 and row.payload > 5:
+            row.names = 1 if byte(buf, begin + 5) == 1 else 0
+
+
+def dissection_tables() -> Tables:
+    """Return what `dissect` needs, for one thread: the services of TCP and UDP ports, room for a name."""
+    return *port_tables(), np.zeros(NAME_BYTES, np.uint8)

@@ -34,6 +34,8 @@ FRAME = np.dtype(
         ("transport", "u1"),  # index into `TRANSPORTS`
         ("reason", "u1"),  # index into `REASONS`
         ("evidence", "u1"),  # what the payload is, index into `EVIDENCE`
+        ("first", "u1"),  # first byte of a TCP or UDP payload, 0 without one
+        ("names", "u1"),  # 1 where the payload may name the server: a TLS hello, an HTTP message
     ],
     align=True,
 )
@@ -115,12 +117,12 @@ def mac_number(text: str) -> int:
 
 def address_text(high: int, low: int) -> str:
     """Return an address's usual form; empty for none."""
-    from ipaddress import IPv4Address, IPv6Address
-
     if high == 0 and low == 0:
         return ""
     if high == 0 and low >> 32 == 0xFFFF:
-        return str(IPv4Address(low & 0xFFFFFFFF))
+        return f"{low >> 24 & 255}.{low >> 16 & 255}.{low >> 8 & 255}.{low & 255}"
+    from ipaddress import IPv6Address
+
     return str(IPv6Address((high & (1 << 64) - 1) << 64 | (low & (1 << 64) - 1)))
 
 
@@ -130,10 +132,12 @@ def address_number(text: str) -> tuple[int, int]:
 
     address = ip_address(text)
     value = int(address) | (0xFFFF << 32 if address.version == 4 else 0)
-    return _signed(value >> 64), _signed(value & (1 << 64) - 1)
+    return signed(value >> 64), signed(value)
 
 
-def _signed(half: int) -> int:
+def signed(half: int) -> int:
+    """Return the lower 64 bits of a number as they stand in a signed column."""
+    half &= (1 << 64) - 1
     return half - (1 << 64) if half >> 63 else half
 
 

@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from testbed.capture import records
-from testbed.capture.dissect import dissect
-from testbed.capture.frame import FRAME, port_tables
-from testbed.capture.payload import NAME_BYTES
+from testbed.capture.dissect import dissection_tables
+from testbed.capture.frame import FRAME
 from testbed.capture.source import PCAP_MAGICS, PCAPNG_MAGIC, STDIN, Stream, open_capture
 from testbed.errors import UserError
 
@@ -113,12 +112,10 @@ class Capture:
         ready: queue.Queue[tuple[_Slot, int] | BaseException | None],
         stop: threading.Event,
     ) -> None:
-        tables = *port_tables(), np.zeros(NAME_BYTES, np.uint8)
         done = 0
         try:
             for stream in streams:
                 for slot, count in _Reader(self, stream, free, stop).run():
-                    dissect(slot.bytes, slot.rows, count, *tables)
                     self.bytes_read = done + stream.position()
                     ready.put((slot, count))
                 if stop.is_set():
@@ -154,6 +151,7 @@ class _Reader:
         self.ended = False
         self.state = np.zeros(8, np.int64)
         self.interfaces = np.zeros((records.MAX_INTERFACES, 5), np.int64)
+        self.tables = dissection_tables()
         self.pcapng = stream.head == PCAPNG_MAGIC
         self.parts = 0
         """Sections, or captures glued behind each other."""
@@ -214,8 +212,8 @@ class _Reader:
         """Call the kernel of the file's format, filling the table from row `first`."""
         rows = slot.rows[first:]
         if self.pcapng:
-            return records.pcapng_records(slot.bytes, at, end, self.state, self.interfaces, rows)
-        return records.pcap_records(slot.bytes, at, end, self.state, rows)
+            return records.pcapng_records(slot.bytes, at, end, self.state, self.interfaces, rows, self.tables)
+        return records.pcap_records(slot.bytes, at, end, self.state, rows, self.tables)
 
     def fill(self, slot: _Slot, filled: int) -> int:
         """Read on behind the first `filled` bytes; return the end of what is there."""

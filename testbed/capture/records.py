@@ -1,4 +1,4 @@
-"""From the bytes of a pcap or pcapng file to records: kernels that find where each frame lies.
+"""From the bytes of a pcap or pcapng file to rows: kernels that find each frame, and dissect it.
 
 Rules of this file:
 - A kernel takes a window of the file and stops before the first record that is not whole in it.
@@ -12,12 +12,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from testbed.capture.dissect import dissect
 from testbed.capture.kernel import byte, kernel
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from testbed.capture.dissect import Tables
     from testbed.capture.kernel import Records
 
 MAX_FRAME = 262_144
@@ -75,7 +77,12 @@ def u16(buf: NDArray[np.uint8], at: int, big: int) -> int:
 
 @kernel
 def pcap_records(
-    buf: NDArray[np.uint8], start: int, end: int, state: NDArray[np.int64], rows: Records
+    buf: NDArray[np.uint8],
+    start: int,
+    end: int,
+    state: NDArray[np.int64],
+    rows: Records,
+    tables: Tables,
 ) -> tuple[int, int, int]:
     """Fill `rows` with the records in ``buf[start:end]``; return (rows, next byte, why stopped)."""
     big, tick_ns = state[BIG_ENDIAN], state[TO_NS]
@@ -101,6 +108,7 @@ def pcap_records(
         row.captured = captured
         row.at = at + header
         row.link = link
+        dissect(buf, row, tables)
         count += 1
         at += header + captured
     return count, at, WANT_BYTES
@@ -146,6 +154,7 @@ def pcapng_records(
     state: NDArray[np.int64],
     interfaces: NDArray[np.int64],
     rows: Records,
+    tables: Tables,
 ) -> tuple[int, int, int]:
     """Fill `rows` with the packets in ``buf[start:end]``; return (rows, next byte, why stopped).
 
@@ -224,5 +233,6 @@ def pcapng_records(
         row.at = data
         row.link = interfaces[interface, IF_LINK]
         state[LAST_TIME] = time_ns
+        dissect(buf, row, tables)
         count += 1
         at += total

@@ -226,7 +226,7 @@ def test_captures_larger_than_a_window_lose_no_frame_at_its_edges(tmp_path: Path
         (b"ab", "too short"),
         (b"#!/bin/sh\necho", "begins with 23 21 2f 62"),
         (pcap([])[:4] + b"\x09\0\x09\0" + pcap([])[8:], "version 9.9"),
-        (gzip.compress(b"hello world"), "begins with 68 65 6c 6c"),
+        (gzip.compress(b"hello world", mtime=0), "begins with 68 65 6c 6c"),
         (b"\x1f\x8b" + bytes(40), "damaged"),
     ],
 )
