@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import wraps
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,12 +12,28 @@ from testbed.capture import frame as f
 from testbed.capture.payload import ANSWERED, EMPTY, NO_SUCH_NAME, REFUSED, SERVER_FAILURE
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from testbed.analysis.ledger import Ledger
 
+    Mask = NDArray[np.bool_]
+
 DISCOVER, OFFER, REQUEST, ACK, NAK = 1, 2, 3, 5, 6
 ECHO_REQUEST, ECHO_REPLY, UNREACHABLE, TIME_EXCEEDED = 8, 0, 3, 11
+
+
+def of_ledger(function: Callable[[Ledger], Mask]) -> Callable[[Ledger], Mask]:
+    """Make a function find its answer once for each ledger, which it keeps."""
+
+    @wraps(function)
+    def asked(ledger: Ledger) -> Mask:
+        if function.__name__ not in ledger.masks:
+            ledger.masks[function.__name__] = function(ledger)
+        return ledger.masks[function.__name__]
+
+    return asked
 
 
 def _sent(ledger: Ledger) -> NDArray[np.bool_]:
@@ -29,6 +46,7 @@ def _received(ledger: Ledger) -> NDArray[np.bool_]:
     return np.asarray((roles.device >= 0) & (roles.device < roles.router_index) & (roles.dst == roles.device))
 
 
+@of_ledger
 def attempts(ledger: Ledger) -> NDArray[np.bool_]:
     """Return, per key, whether its frames each begin something that wants an answer.
 
@@ -49,6 +67,7 @@ def attempts(ledger: Ledger) -> NDArray[np.bool_]:
     return np.asarray(_sent(ledger) & (keys["role"] == BY_SRC) & wants)
 
 
+@of_ledger
 def answers(ledger: Ledger) -> NDArray[np.bool_]:
     """Return, per key, whether its frames show that the other end works (a negative DNS answer does)."""
     keys = ledger.keys
@@ -67,6 +86,7 @@ def answers(ledger: Ledger) -> NDArray[np.bool_]:
     return np.asarray(_received(ledger) & good)
 
 
+@of_ledger
 def unreachables(ledger: Ledger) -> NDArray[np.bool_]:
     """Return, per key, whether its frames are ICMP errors: those tell nothing of the far end they come from.
 
@@ -77,6 +97,7 @@ def unreachables(ledger: Ledger) -> NDArray[np.bool_]:
     return np.asarray((keys["service"] == f.ICMP) & np.isin(keys["kind"], errors))
 
 
+@of_ledger
 def refusals(ledger: Ledger) -> NDArray[np.bool_]:
     """Return, per key, whether its frames say no: RST, REFUSED, SERVFAIL, NAK, ICMP unreachable."""
     keys = ledger.keys

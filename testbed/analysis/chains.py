@@ -85,6 +85,19 @@ def link(times: NDArray[np.float64], period: float, tolerance: float, before: ND
 
 
 @kernel
+def near(
+    times: NDArray[np.float64], others: NDArray[np.float64], lag: float, slack: float, out: NDArray[np.bool_]
+) -> None:
+    """Tell for each time whether one of the others lies a lag before it, within the slack; all sorted."""
+    low = 0
+    for i in range(len(times)):
+        target = times[i] - lag
+        while low < len(others) and others[low] < target - slack:
+            low += 1
+        out[i] = low < len(others) and others[low] <= target + slack
+
+
+@kernel
 def drifts(covariance: float, variance: float, spread: float, steps: int, span: float, period: float) -> bool:
     """Return whether the steps of a chain grow or shrink: waits that adapt have no period.
 

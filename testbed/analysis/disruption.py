@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -48,37 +49,40 @@ def find_disruptions(ledger: Ledger) -> list[Disruption]:
     events = ledger.tables.events
     if len(events) < 3:
         return []
-    time_ns = events["time_ns"]
+    time_ns, key = np.ascontiguousarray(events["time_ns"]), events["key"]
     silences = _silences(time_ns)
-    found = [_silence(ledger, begin, end) for begin, end in silences]
-    key = events["key"]
+    found = _Silences(ledger, time_ns).found(silences) if silences else []
     inbound = ledger.roles.remote & (ledger.roles.dst >= 0) & ~unreachables(ledger)
     arrivals = time_ns[inbound[key]]
-    if len(arrivals) >= 3:
-        tried = time_ns[attempts(ledger)[key]]
-        for begin, end in _silences(arrivals):
-            # The part of the gap in which the network was up and recorded.
-            for lo, hi in _without(begin, end, silences):
-                failed = tried[(tried > lo) & (tried < hi)]
-                if hi - lo >= LEAST_S * 1e9 and len(failed) >= FEWEST_ATTEMPTS:
-                    start = (lo + int(failed[0])) // 2 if lo == begin else lo
-                    why = f"{len(failed)} attempts and no answer from the Internet"
-                    found.append(Disruption(INTERNET_OFF, start, hi, f"{why} in {(hi - start) / 1e9:.0f} s"))
+    gaps = _silences(arrivals) if len(arrivals) >= 3 else []
+    tried = time_ns[attempts(ledger)[key]] if gaps else arrivals
+    for begin, end in gaps:
+        # The part of the gap in which the network was up and recorded.
+        for lo, hi in _without(begin, end, silences):
+            failed = tried[np.searchsorted(tried, lo, side="right") : np.searchsorted(tried, hi)]
+            if hi - lo >= LEAST_S * 1e9 and len(failed) >= FEWEST_ATTEMPTS:
+                start = (lo + int(failed[0])) // 2 if lo == begin else lo
+                why = f"{len(failed)} attempts and no answer from the Internet"
+                found.append(Disruption(INTERNET_OFF, start, hi, f"{why} in {(hi - start) / 1e9:.0f} s"))
     return sorted(found, key=lambda disruption: disruption.begin_ns)
 
 
 def _silences(time_ns: NDArray[np.int64]) -> list[tuple[int, int]]:
     """Return the gaps that are far longer than usual."""
     gaps = np.diff(time_ns)
-    usual = float(np.quantile(gaps, 0.99)) if len(gaps) else 0.0
+    if not len(gaps) or gaps.max() < LEAST_S * 1e9:
+        return []
+    usual = float(np.quantile(gaps, 0.99))
     least = max(LEAST_S * 1e9, USUAL_FACTOR * max(usual, float(ONWARD_NS)))
     return [(int(time_ns[i]), int(time_ns[i + 1])) for i in np.flatnonzero(gaps >= least)]
 
 
 def _without(begin: int, end: int, holes: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Return a span without the holes in it."""
+    """Return a span without the holes in it, which are in order."""
     parts = []
-    for lo, hi in holes:
+    for lo, hi in holes[bisect_left(holes, begin, key=lambda hole: hole[1]) :]:
+        if lo >= end:
+            break
         if hi <= begin or lo >= end:
             continue
         if lo > begin:
@@ -89,21 +93,37 @@ def _without(begin: int, end: int, holes: list[tuple[int, int]]) -> list[tuple[i
     return parts
 
 
-def _silence(ledger: Ledger, begin: int, end: int) -> Disruption:
-    """Tell a network that was off from a recorder that stopped."""
-    events, roles = ledger.tables.events, ledger.roles
-    key = events["key"]
-    sent = (roles.src[key] >= 0) & (roles.src[key] == roles.device[key])
-    before = set(roles.src[key[sent & (events["time_ns"] <= begin)]].tolist())
-    settling = (events["time_ns"] >= end) & (events["time_ns"] <= end + int(SETTLE_S * 1e9))
-    asks = ledger.keys["service"][key] == DHCP
-    renewed = set(roles.src[key[sent & settling & asks]].tolist()) & before
-    back = bool(before) and 2 * len(renewed) >= len(before)
-    why = (
-        f"no frame for {(end - begin) / 1e9:.0f} s, then {len(renewed)} of {len(before)} devices "
-        f"asked for an address{'' if back else ', the others went on'}"
-    )
-    return Disruption(NETWORK_OFF if back else RECORDER_STOPPED, begin, end, why)
+class _Silences:
+    """Tells a network that was off from a recorder that stopped."""
+
+    def __init__(self, ledger: Ledger, time_ns: NDArray[np.int64]) -> None:
+        roles = ledger.roles
+        key = ledger.tables.events["key"]
+        sent = (roles.src >= 0) & (roles.src == roles.device)
+        self.first_ns = np.full(len(roles.devices) + 1, np.iinfo(np.int64).max)
+        """Of each device, its first frame."""
+        np.minimum.at(self.first_ns, roles.src[sent], ledger.sums.first_ns[sent])
+        asks = (sent & (ledger.keys["service"] == DHCP))[key]
+        self.asked_ns, self.asking = time_ns[asks], roles.src[key[asks]]
+
+    def found(self, silences: list[tuple[int, int]]) -> list[Disruption]:
+        """Return each silence with what it was."""
+        return [self._found(begin, end) for begin, end in silences]
+
+    def _found(self, begin: int, end: int) -> Disruption:
+        settled = end + int(SETTLE_S * 1e9)
+        asking = self.asking[
+            np.searchsorted(self.asked_ns, end) : np.searchsorted(self.asked_ns, settled, side="right")
+        ]
+        before = self.first_ns <= begin
+        count = int(before.sum())
+        renewed = int(before[np.unique(asking)].sum())
+        back = count > 0 and 2 * renewed >= count
+        why = (
+            f"no frame for {(end - begin) / 1e9:.0f} s, then {renewed} of {count} devices "
+            f"asked for an address{'' if back else ', the others went on'}"
+        )
+        return Disruption(NETWORK_OFF if back else RECORDER_STOPPED, begin, end, why)
 
 
 def as_states(disruptions: list[Disruption], begin_ns: int, end_ns: int) -> tuple[State, ...]:

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from testbed.analysis.order import by_number
 from testbed.analysis.tables import BY_DST
+from testbed.capture.kernel import kernel
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from testbed.analysis.ledger import Ledger
+    from testbed.capture.kernel import Records
 
 MERGE_S = 1.0
 """Starts of the same series closer than this are one."""
@@ -41,44 +42,113 @@ class Events:
         return self.times[self.starts[s] : self.starts[s + 1]]
 
 
+@kernel
+def select(
+    events: Records, chosen: NDArray[np.bool_], time_ns: NDArray[np.int64], key: NDArray[np.int64]
+) -> int:
+    """Copy time and key of the starts whose key is chosen; return how many."""
+    count = 0
+    for i in range(len(events)):
+        event = events[i]
+        if event.onward == 0 and chosen[event.key]:
+            time_ns[count], key[count] = event.time_ns, event.key
+            count += 1
+    return count
+
+
 def own_events(ledger: Ledger) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return (time in ns, key) of all starts of what devices sent by themselves, in order of time."""
     events = ledger.tables.events
-    key = events["key"]
     roles = ledger.roles
     own = (roles.device >= 0) & (ledger.sender() == roles.device) & (ledger.keys["role"] != BY_DST)
-    chosen = (events["onward"] == 0) & own[key]
-    return events["time_ns"][chosen], key[chosen].astype(np.int64)
+    time_ns, key = np.empty(len(events), np.int64), np.empty(len(events), np.int64)
+    count = select(events, own, time_ns, key)
+    return time_ns[:count], key[:count]
+
+
+@kernel
+def into_series(
+    time_ns: NDArray[np.int64],
+    key: NDArray[np.int64],
+    group_of_key: NDArray[np.int64],
+    origin_ns: int,
+    silence_s: float,
+    last: NDArray[np.float64],
+    starts: NDArray[np.int64],
+    times: NDArray[np.float64],
+) -> None:
+    """Sort events into the series of their keys, those alone that follow a silence.
+
+    Fills `times`, and `starts` (zeros) with where each series begins. `last` has room for a number per
+    series, and one more than that stands in `starts`.
+    """
+    groups = len(last)
+    for again in range(2):
+        for g in range(groups):
+            last[g] = -1e300
+        for i in range(len(key)):
+            g = group_of_key[key[i]]
+            time_s = (time_ns[i] - origin_ns) / 1e9
+            if time_s - last[g] >= silence_s:
+                if again:
+                    times[starts[g]] = time_s
+                    starts[g] += 1
+                else:
+                    starts[g + 1] += 1
+            last[g] = time_s
+        if not again:
+            for g in range(groups):
+                starts[g + 1] += starts[g]
+    for g in range(groups, 0, -1):  # each begin had moved to the next one's
+        starts[g] = starts[g - 1]
+    starts[0] = 0
 
 
 def gather(
     time_ns: NDArray[np.int64],
-    group: NDArray[np.int64],
-    groups: int,
+    key: NDArray[np.int64],
+    group_of_key: NDArray[np.int64],
     label: NDArray[np.int64],
     origin_ns: int,
 ) -> Events:
-    """Sort events into series by group; starts close together are merged."""
-    order, starts = by_number(group, groups)
-    times = (time_ns[order] - origin_ns) / 1e9
-    return thin(Events(times, starts, label, origin_ns), MERGE_S)
+    """Sort events into one series for each entry of `label`; starts close together are merged."""
+    starts, times = np.zeros(len(label) + 1, np.int64), np.empty(len(key))
+    last = np.empty(len(label))
+    into_series(time_ns, key, group_of_key, origin_ns, MERGE_S, last, starts, times)
+    return Events(times[: starts[-1]], starts, label, origin_ns)
 
 
-def thin(events: Events, silence_s: float, *, most: float = 1.0) -> Events:
+@kernel
+def thin_series(
+    times: NDArray[np.float64],
+    starts: NDArray[np.int64],
+    silence_s: float,
+    most: float,
+    kept: NDArray[np.float64],
+    kept_starts: NDArray[np.int64],
+) -> int:
+    """Copy of each series the events that follow a silence, unless they are more than the share `most`."""
+    count = 0
+    for s in range(len(starts) - 1):
+        kept_starts[s] = count
+        for i in range(starts[s], starts[s + 1]):
+            if i == starts[s] or times[i] - times[i - 1] >= silence_s:
+                kept[count] = times[i]
+                count += 1
+        if count - kept_starts[s] > most * (starts[s + 1] - starts[s]):
+            count = kept_starts[s]
+    kept_starts[len(starts) - 1] = count
+    return count
+
+
+def thin(events: Events, silence_s: float, most: float) -> Events:
     """Keep of each series the events that follow a silence: the begins of its rounds.
 
     A series that keeps more than the share `most` of its events is emptied: it has no rounds.
     """
-    keep = np.ones(len(events.times), bool)
-    keep[1:] = np.diff(events.times) >= silence_s
-    inner = events.starts[:-1]
-    keep[inner[inner < len(keep)]] = True
-    if most < 1:
-        kept = np.diff(np.concatenate([[0], np.cumsum(keep)])[events.starts])
-        size = np.diff(events.starts)
-        keep &= np.repeat(kept <= most * size, size)
-    shift = np.concatenate([[0], np.cumsum(keep)])
-    return Events(events.times[keep], shift[events.starts], events.label, events.origin_ns)
+    kept, starts = np.empty(len(events.times)), np.empty(len(events.starts), np.int64)
+    count = thin_series(events.times, events.starts, silence_s, most, kept, starts)
+    return Events(kept[:count], starts, events.label, events.origin_ns)
 
 
 def stretch(ledger: Ledger, time_ns: NDArray[np.int64]) -> tuple[int, int]:

@@ -1,8 +1,8 @@
-"""Putting the tables in order fast: a counting sort by key, and the merging of cells."""
+"""Putting the tables in order and adding them up, fast: kernels over whole columns."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -74,3 +74,113 @@ def merge_cells(cells: Records, order: NDArray[np.int64], out: Records) -> tuple
         new.last_ns = cell.last_ns
         count += 1
     return count, is_sorted
+
+
+@kernel
+def extent(cells: Records) -> tuple[int, int]:
+    """Return the first and the last window that has a cell."""
+    first, last = cells[0].window, cells[0].window
+    for i in range(len(cells)):
+        window = cells[i].window
+        first, last = min(first, window), max(last, window)
+    return first, last
+
+
+@kernel
+def sum_cells(
+    cells: Records,
+    packets: NDArray[np.int64],
+    size: NDArray[np.int64],
+    first: NDArray[np.int64],
+    last: NDArray[np.int64],
+) -> None:
+    """Add cells to the totals of their keys, and widen the keys' spans of time."""
+    for i in range(len(cells)):
+        cell = cells[i]
+        key = cell.key
+        packets[key] += cell.packets
+        size[key] += cell.bytes
+        first[key] = min(first[key], cell.first_ns)
+        last[key] = max(last[key], cell.last_ns)
+
+
+class KeySums(NamedTuple):
+    """What the cells of each key add up to."""
+
+    packets: NDArray[np.int64]
+    bytes: NDArray[np.int64]
+    first_ns: NDArray[np.int64]
+    """Of a key without frames the latest time there is; `last_ns` then is the earliest."""
+    last_ns: NDArray[np.int64]
+
+
+def key_sums(cells: NDArray[np.void], keys: int) -> KeySums:
+    """Add up cells by key, for the keys below `keys`."""
+    range_ns = np.iinfo(np.int64)
+    sums = KeySums(
+        np.zeros(keys, np.int64),
+        np.zeros(keys, np.int64),
+        np.full(keys, range_ns.max),
+        np.full(keys, range_ns.min),
+    )
+    sum_cells(np.ascontiguousarray(cells), *sums)
+    return sums
+
+
+@kernel
+def add_at(place: NDArray[np.int64], amount: NDArray[np.int64], out: NDArray[np.int64]) -> None:
+    """Add each amount at its place; a negative place is none."""
+    for i in range(len(place)):
+        if place[i] >= 0:
+            out[place[i]] += amount[i]
+
+
+def sums_at(place: NDArray[np.int64], amount: NDArray[Any], places: int) -> NDArray[np.int64]:
+    """Return the sum of the amounts at each place below `places`; a negative place is none."""
+    out = np.zeros(places, np.int64)
+    add_at(np.ascontiguousarray(place, np.int64), np.ascontiguousarray(amount, np.int64), out)
+    return out
+
+
+@kernel
+def number_rows(
+    rows: NDArray[np.int64], index: NDArray[np.int64], group: NDArray[np.int64], first: NDArray[np.int64]
+) -> int:
+    """Give equal rows the same number; `index` is a hash table, zeros, of a power of two in size."""
+    mask = len(index) - 1
+    count = 0
+    width = rows.shape[1]
+    for i in range(len(rows)):
+        digest = 1
+        for column in range(width):
+            digest = (digest ^ rows[i, column]) * -7046029254386353131
+            digest ^= digest >> 29 & 0x7FFFFFFFF
+        slot = digest & mask
+        while index[slot] > 0:
+            other = first[index[slot] - 1]
+            same = True
+            for column in range(width):
+                if rows[other, column] != rows[i, column]:
+                    same = False
+                    break
+            if same:
+                break
+            slot = (slot + 1) & mask
+        if index[slot] == 0:
+            first[count] = i
+            count += 1
+            index[slot] = count
+        group[i] = index[slot] - 1
+    return count
+
+
+def group_rows(*columns: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Number rows by what they hold, in order of appearance.
+
+    Returns (group, first): the number of each row, and the first row of each number.
+    """
+    rows = np.ascontiguousarray(np.stack(columns, axis=1), np.int64)
+    index = np.zeros(1 << max(4, (2 * len(rows)).bit_length()), np.int64)
+    group, first = np.empty(len(rows), np.int64), np.empty(len(rows), np.int64)
+    count = number_rows(rows, index, group, first)
+    return group, first[:count]

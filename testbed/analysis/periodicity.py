@@ -7,8 +7,12 @@ spectrum (`testbed.analysis.spectra`).
 
 from __future__ import annotations
 
+import os
+import queue
 import threading
 from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
 from math import exp, floor, inf, log
 from typing import TYPE_CHECKING
 
@@ -17,12 +21,15 @@ import numpy as np
 from testbed.analysis import chains as c
 from testbed.analysis.events import gather, own_events, stretch, thin
 from testbed.analysis.ledger import PROTOCOLS
+from testbed.analysis.order import group_rows
 from testbed.analysis.roles import far_address
 from testbed.analysis.rows import PeriodRow
 from testbed.analysis.spectra import WEEK_S, WINDOW_S, is_harmonic, spectra
 from testbed.capture.frame import address_text
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from testbed.analysis.events import Events
@@ -40,6 +47,9 @@ EPISODE_PCT = 10.0
 """Below this share of the capture, what was found is an episode and no schedule of the device."""
 ROUND_S = 300.0
 """A flow's rounds begin after this much silence; they are looked at by themselves too."""
+MOST_THREADS = 4
+EVENTS_A_JOB = 50_000
+"""Events that a thread searches at a time."""
 NO_SCHEDULE = frozenset({"ARP"})
 """What follows from other traffic and has no schedule of its own."""
 ON_LATTICE = 0.7
@@ -56,21 +66,33 @@ class Regularity:
         self.ledger = ledger
         time_ns, key = own_events(ledger)
         begin, end = stretch(ledger, time_ns)
-        inside = (time_ns >= begin) & (time_ns <= end)
+        inside = slice(np.searchsorted(time_ns, begin), np.searchsorted(time_ns, end, side="right"))
         time_ns, key = time_ns[inside], key[inside]
         self.duration_s = (end - begin) / 1e9
         label = ledger.roles.device.astype(np.int64) * len(PROTOCOLS) + ledger.protocol
         groups = (len(ledger.roles.devices) + 1) * len(PROTOCOLS)
-        self.whole = gather(time_ns, label[key], groups, np.arange(groups), begin)
-        self.of_whole = _Search(self.whole)
-        flow_of_key, flow_label, self.texts = _flows(ledger, label, names)
-        self.flows = gather(time_ns, flow_of_key[key], len(flow_label), flow_label, begin)
-        self.of_flows = _Search(self.flows)
-        self.rounds = thin(self.flows, ROUND_S, most=0.5)
-        self.of_rounds = _Search(self.rounds)
+        self.whole = gather(time_ns, key, label, np.arange(groups), begin)
+        self.workers = _Workers()
+        self.of_whole = _Search(self.whole, self.workers)
+        flow_of_key, self.key_of_flow = _flows(ledger, label, names)
+        self.names = names
+        self.flows = gather(time_ns, key, flow_of_key, label[self.key_of_flow], begin)
+        self.of_flows = _Search(self.flows, self.workers)
+        self.rounds = thin(self.flows, ROUND_S, 0.5)
+        self.of_rounds = _Search(self.rounds, self.workers)
+
+    def text(self, flow: int) -> str:
+        """Return what names a flow: its name, or its far address without one."""
+        key = int(self.key_of_flow[flow])
+        roles, row = self.ledger.roles, self.ledger.keys[key]
+        far = ("dip_hi", "dip_lo") if roles.src[key] == roles.device[key] else ("sip_hi", "sip_lo")
+        return self.ledger.tables.text(int(self.names[key])) or address_text(
+            *(int(row[half]) for half in far)
+        )
 
     def rows(self) -> tuple[list[LineRow], list[PeriodRow]]:
         """Return the spectra and the schedules."""
+        self.workers.finish()
         periods = _merge(self)
         lines, significant = spectra(self.ledger, self.whole, self.duration_s, periods)
         resolution = WEEK_S / max(self.duration_s, WINDOW_S)
@@ -79,17 +101,14 @@ class Regularity:
 
 def _flows(
     ledger: Ledger, label: NDArray[np.int64], names: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64], list[str]]:
-    """Group keys into flows: same device, protocol, kind, port, and name (or far address without one)."""
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Group keys into flows: same device, protocol, kind, port, and name (or far address without one).
+
+    Returns the flow of each key, and a key of each flow.
+    """
     keys = ledger.keys
     hi, lo = (np.where(names == 0, half, 0) for half in far_address(keys, ledger.roles))
-    columns = np.stack([label, keys["kind"], keys["port"], names, hi, lo], axis=1)
-    unique, first, inverse = np.unique(columns, axis=0, return_index=True, return_inverse=True)
-    texts = [
-        ledger.tables.text(int(names[key])) or address_text(int(hi[key]), int(lo[key]))
-        for key in first.tolist()
-    ]
-    return inverse.reshape(-1).astype(np.int64), unique[:, 0], texts
+    return group_rows(label, keys["kind"], keys["port"], names, hi, lo)
 
 
 @dataclass
@@ -122,37 +141,60 @@ class _Found:
         return round(min(100.0, 100 * active / max(duration_s, active)), 2)
 
 
-class _Search:
-    """Finds the schedules of series on a thread of its own."""
+class _Workers:
+    """Threads that do jobs in turn; compiled code runs on all of them at once."""
 
-    def __init__(self, events: Events) -> None:
+    def __init__(self) -> None:
+        self.jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self.failure: BaseException | None = None
+        count = min(MOST_THREADS, os.cpu_count() or 1)
+        self.threads = [threading.Thread(target=self._run, daemon=True) for _ in range(count)]
+        for thread in self.threads:
+            thread.start()
+
+    def _run(self) -> None:
+        while (job := self.jobs.get()) is not None:
+            try:
+                job()
+            except BaseException as error:  # raised on the thread that waits
+                self.failure = error
+
+    def finish(self) -> None:
+        """Wait until all jobs are done."""
+        for _ in self.threads:
+            self.jobs.put(None)
+        for thread in self.threads:
+            thread.join()
+        if self.failure is not None:
+            raise self.failure
+
+
+class _Search:
+    """Finds the schedules of series on the threads of `workers`; ask `found` when they have finished."""
+
+    def __init__(self, events: Events, workers: _Workers) -> None:
         self.events = events
         self.size = np.diff(events.starts)
         self.used = np.flatnonzero(self.size >= FEWEST_EVENTS)
         self.out = np.zeros((len(self.size), c.ROUNDS, c.COLUMNS))
         self.counts = np.zeros(len(self.size), np.int64)
-        self.failure: BaseException | None = None
-        self.thread = threading.Thread(target=self._run)
-        self.thread.start()
-
-    def _run(self) -> None:
         if not len(self.used):
             return
         # Bonferroni: every series, tolerance and candidate is a trial.
         limit = log(FALSE_ALARM / (len(self.used) * len(c.TOLERANCES) * c.CANDIDATES))
-        events, work = self.events, c.workspace(int(self.size.max()))
-        try:
-            c.find_schedules(
-                events.times, events.starts, 0, len(self.size), limit, self.out, self.counts, work
-            )
-        except BaseException as error:  # raised on the thread that asks
-            self.failure = error
+        parts = np.arange(EVENTS_A_JOB, len(events.times), EVENTS_A_JOB)
+        cuts = np.unique([0, *np.searchsorted(events.starts, parts).tolist(), len(self.size)]).tolist()
+        for first, until in pairwise(cuts):
+            workers.jobs.put(partial(self._search, first, until, limit))
+
+    def _search(self, first: int, until: int, limit: float) -> None:
+        work = c.workspace(int(self.size[first:until].max()))
+        c.find_schedules(
+            self.events.times, self.events.starts, first, until, limit, self.out, self.counts, work
+        )
 
     def found(self) -> list[_Found]:
-        """Wait for the end; return what was found."""
-        self.thread.join()
-        if self.failure is not None:
-            raise self.failure
+        """Return what was found."""
         return [
             _Found(
                 s,
@@ -175,7 +217,7 @@ def _merge(search: Regularity) -> list[PeriodRow]:
         one.of_protocol = True
     for part in (search.of_flows, search.of_rounds):
         for one in part.found():
-            one.text = search.texts[one.series]
+            one.text = search.text(one.series)
             found.append(one)
     found = [
         one
@@ -219,10 +261,9 @@ def _on_lattice(found: _Found, other: _Found) -> bool:
 def _step_before(times: NDArray[np.float64], schedule: _Found, direction: int = 1) -> NDArray[np.bool_]:
     """Return at which times the schedule's series has an event one period earlier (or later, by -1)."""
     slack = max(float(schedule.values[c.TOLERANCE]) * schedule.period_s, 0.01)
-    before = times - direction * schedule.period_s
-    after = np.searchsorted(schedule.times, before - slack)
-    until = np.searchsorted(schedule.times, before + slack, side="right")
-    return until > after
+    out = np.zeros(len(times), np.bool_)
+    c.near(times, schedule.times, direction * schedule.period_s, slack, out)
+    return out
 
 
 def _in_step(found: _Found, other: _Found) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from testbed.analysis import tables as t
-from testbed.analysis.bandwidth import bandwidth_rows, iso, spike_rows
+from testbed.analysis.bandwidth import bandwidth_rows, iso, spike_rows, window_bytes
 from testbed.analysis.devices import device_rows
 from testbed.analysis.disruption import Disruption, as_states, find_disruptions
 from testbed.analysis.geography import Atlas
@@ -218,6 +218,7 @@ def _result(
     tables = ledger.tables
     services = Services(ledger)
     regularity = Regularity(ledger, services.name)  # searches while the rest is added up
+    amounts = window_bytes(ledger)
     result = Analysis(
         captures=capture.names,
         begin=iso(ledger.begin_ns) if ledger.end_ns else "",
@@ -234,12 +235,12 @@ def _result(
         states_from=origin,
         devices=device_rows(ledger),
         protocols=protocol_rows(ledger),
-        bandwidth=bandwidth_rows(ledger),
-        spikes=spike_rows(ledger),
+        bandwidth=bandwidth_rows(ledger, amounts),
+        spikes=spike_rows(ledger, amounts),
         services=service_rows(services, atlas),
         places=place_rows(services, atlas),
         states=state_rows(ledger),
-        state_services=Exchanges(ledger, services).rows(),
+        state_services=Exchanges(ledger, services).rows() if ledger.states else [],
         dependencies=dependency_rows(ledger, normal),
         found_states=[
             FoundStateRow(state.name, iso(state.begin_ns), iso(state.end_ns), kind, why)

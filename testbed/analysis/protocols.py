@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from testbed.analysis.ledger import BETWEEN, DIRECTIONS
+from testbed.analysis.order import group_rows, sums_at
 from testbed.analysis.rows import ProtocolRow, StateRow
 from testbed.capture import frame as f
 from testbed.capture.frame import APPLICATIONS, EVIDENCE, SERVICES, TRANSPORTS, address_text
@@ -103,19 +104,20 @@ def payload_evidence(ledger: Ledger, packets: NDArray[np.int64], size: NDArray[n
     against: list[dict[str, Any]] = []
     differs = (ledger.evidence > 0) & (ledger.by_payload != ledger.by_port) & (packets > 0)
     if differs.any():
-        ends = ledger.server_end()[differs]
-        unique, inverse = np.unique(ends, axis=0, return_inverse=True)
-        count = np.bincount(inverse.reshape(-1), packets[differs]).astype(int)
-        for group in np.argsort(-count, kind="stable")[:MAX_ENDPOINTS].tolist():
-            hi, lo, port, transport = unique[group].tolist()
-            key = np.flatnonzero(differs)[np.flatnonzero(inverse.reshape(-1) == group)[0]]
+        keys = np.flatnonzero(differs)
+        hi, lo, port, transport = (column[keys] for column in ledger.server_end())
+        group, first = group_rows(hi, lo, port, transport)
+        count = sums_at(group, packets[keys], len(first))
+        for g in np.argsort(-count, kind="stable")[:MAX_ENDPOINTS].tolist():
+            row = first[g]
+            key = keys[row]
             entry = {
-                "address": address_text(hi, lo),
-                "port": port,
-                "transport": TRANSPORTS[transport],
+                "address": address_text(int(hi[row]), int(lo[row])),
+                "port": int(port[row]),
+                "transport": TRANSPORTS[transport[row]],
                 "port_says": SERVICES[ledger.keys["service"][key]],
                 "payload_says": EVIDENCE[ledger.evidence[key]],
-                "packets": int(count[group]),
+                "packets": int(count[g]),
             }
             (elsewhere if ledger.by_port[key] < 0 else against).append(entry)
     return {

@@ -149,7 +149,7 @@ class Analysis:
                 if parquet:
                     written.append(self._parquet(folder, name))
             path = folder / "analysis.json"
-            path.write_text(json.dumps(self.summary(), indent=1) + "\n", encoding="utf-8")
+            path.write_text(_json(self.summary()), encoding="utf-8")
             written.append(path)
         except OSError as error:
             raise WorldError(f"cannot write into '{folder}': {error.strerror or error}") from error
@@ -187,25 +187,46 @@ def csv_text(heads: Sequence[str], table: Sequence[tuple[Any, ...]]) -> str:
 
 
 def _texts(column: tuple[Any, ...]) -> list[str]:
-    """Return a column's fields; tables may be long, so that simple columns take the short way."""
+    """Return a column's fields; tables may be long, so that each value is turned into text once."""
     kinds = set(map(type, column))
-    if kinds <= {int, float}:
-        return list(map(str, column))
-    if kinds == {str} and not _SPECIAL & set("".join(set(column))):
-        return list(column)
+    if kinds == {str}:
+        if not _SPECIAL & set("".join(set(column))):
+            return list(column)
+    elif kinds == {int} or kinds == {float}:
+        distinct = set(column)
+        if 4 * len(distinct) > len(column):
+            return list(map(repr, column))
+        return list(map({value: repr(value) for value in distinct}.__getitem__, column))
+    elif kinds == {bool}:
+        return list(map(_FLAGS.__getitem__, column))
+    elif kinds == {type(None)}:
+        return [""] * len(column)
     return [_field(value) for value in column]
 
 
 _SPECIAL = set(',"\n\r')
+_FLAGS = {False: "false", True: "true"}
 
 
 def _field(value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, bool):
-        return "true" if value else "false"
+        return _FLAGS[value]
     text = str(value)
     if not _SPECIAL & set(text):
         return text
     quoted = text.replace('"', '""')
     return f'"{quoted}"'
+
+
+def _json(summary: dict[str, Any]) -> str:
+    """Return JSON with a line for each key, and for each row of a table."""
+    parts = []
+    for key, value in summary.items():
+        if isinstance(value, list) and len(value) > 1:
+            text = "[\n  " + ",\n  ".join(map(json.dumps, value)) + "\n ]"
+        else:
+            text = json.dumps(value)
+        parts.append(f" {json.dumps(key)}: {text}")
+    return "{\n" + ",\n".join(parts) + "\n}\n"

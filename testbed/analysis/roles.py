@@ -7,27 +7,23 @@ the gateway; the other stations are devices, and the addresses they use are the 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from ipaddress import ip_address, ip_network
-from typing import TYPE_CHECKING
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from testbed.analysis.nets import PRIVATE, Address, Nets, are_unicast, is_unicast
+from testbed.analysis.order import KeySums, group_rows, key_sums, sums_at
 from testbed.analysis.tables import ARP_ADDRESS, DHCP_ADDRESS, DHCP_NAME, DHCP_ROUTER, MDNS_NAME
 from testbed.capture.frame import ARP, NON_IP, address_text, mac_text
-from testbed.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
     from testbed.analysis.run import KnownDevice
     from testbed.analysis.tables import Tables
-
-PRIVATE = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "100.64.0.0/10", "127.0.0.0/8",
-           "fe80::/10", "fc00::/7", "::1/128")  # fmt: skip
-"""Addresses that are local unless something else is said. 198.18.0.0/15 is not among them: it
-serves as the Internet of test networks."""
 
 MAX_DEVICES = 1024
 OTHERS = "others"
@@ -37,7 +33,6 @@ _BROADCAST = (1 << 48) - 1
 _MULTICAST_BIT = 1 << 40
 _PSEUDO = 1 << 48
 
-Address = tuple[int, int]
 Index = dict[int, int]
 """Device index by MAC."""
 
@@ -79,45 +74,23 @@ class Roles:
         return self.devices[index].name if index >= 0 else ""
 
 
-class Nets:
-    """A set of networks to ask addresses of."""
-
-    def __init__(self, texts: Iterable[str]) -> None:
-        self.four: list[tuple[int, int]] = []
-        self.six: list[tuple[int, int]] = []
-        for text in texts:
-            try:
-                net = ip_network(text, strict=False)
-            except ValueError:
-                raise UserError(f"'{text}' is not a network; write it like 192.168.1.0/24") from None
-            base, mask = int(net.network_address), int(net.netmask)
-            (self.four if net.version == 4 else self.six).append((base, mask))
-
-    def __contains__(self, address: Address) -> bool:
-        hi, lo = address
-        if hi == 0 and lo >> 32 == 0xFFFF:
-            value = lo & 0xFFFFFFFF
-            return any(value & mask == base for base, mask in self.four)
-        value = (hi & 0xFFFFFFFFFFFFFFFF) << 64 | (lo & 0xFFFFFFFFFFFFFFFF)
-        return any(value & mask == base for base, mask in self.six)
-
-    def add_64(self, address: Address) -> None:
-        """Add the /64 that an IPv6 address lies in."""
-        self.six.append(((address[0] & 0xFFFFFFFFFFFFFFFF) << 64, ((1 << 64) - 1) << 64))
-
-
 def is_unicast_mac(mac: int) -> bool:
     """Return whether a MAC can be a station's."""
     return mac != 0 and (mac >= _PSEUDO or not mac & _MULTICAST_BIT)
 
 
-def is_unicast(address: Address) -> bool:
-    """Return whether an address can be one host's."""
-    hi, lo = address
-    if hi == 0 and lo >> 32 == 0xFFFF:
-        value = lo & 0xFFFFFFFF
-        return value != 0 and value < 0xE0000000
-    return (hi, lo) != (0, 0) and (hi >> 56) & 0xFF != 0xFF
+class Behind(NamedTuple):
+    """The unicast addresses that stand behind stations: those they sent from or were sent to, each once."""
+
+    mac: NDArray[np.int64]
+    hi: NDArray[np.int64]
+    lo: NDArray[np.int64]
+
+    def of(self, chosen: NDArray[np.bool_]) -> Iterator[tuple[int, Address]]:
+        """Give the chosen ones one by one."""
+        columns = (self.mac[chosen].tolist(), self.hi[chosen].tolist(), self.lo[chosen].tolist())
+        for mac, hi, lo in zip(*columns, strict=True):
+            yield mac, (hi, lo)
 
 
 def find_roles(
@@ -129,25 +102,21 @@ def find_roles(
     """Find devices and gateway; `known` and `router` come from a run, `local` from the user."""
     keys = tables.keys
     nets = Nets(local or PRIVATE)
-    packets = np.zeros(len(keys), np.int64)
-    np.add.at(packets, tables.cells["key"], tables.cells["packets"])
-    sources = _sources(tables)
+    sums = key_sums(tables.cells, len(keys))
+    weights = _weights(keys, sums.packets)
+    behind = _behind(tables)
     known_macs = {device.mac for device in known if device.mac is not None}
     if router is not None and router.mac is not None:
         gateways = {router.mac}
     else:
-        gateways = _gateways(sources, nets, known_macs, _weights(keys, packets), _spoken_to(keys))
-    for mac, addresses in sources.items():
-        if mac not in gateways:
-            for address in addresses:
-                if address[0] != 0 and is_unicast(address) and address not in nets:
-                    nets.add_64(address)
+        gateways = _gateways(behind, nets, known_macs, weights, _spoken_to(keys))
+    gateway_list = np.array(sorted(gateways), np.int64)
+    foreign = (behind.hi != 0) & ~np.isin(behind.mac, gateway_list) & ~nets.cover(behind.hi, behind.lo)
+    nets.halves.update(behind.hi[foreign].tolist())
+    inside = nets.cover(behind.hi, behind.lo)
 
-    macs = [
-        mac
-        for mac in _stations(keys, packets, gateways)
-        if mac < _PSEUDO or _pseudo_is_local(mac, sources, nets)
-    ]
+    local_pseudo = set(behind.mac[inside & (behind.mac >= _PSEUDO)].tolist())
+    macs = [mac for mac in _stations(weights, gateways) if mac < _PSEUDO or mac in local_pseudo]
     devices = [Device(device.name, device.mac, device) for device in known]
     listed = {device.mac for device in devices}
     devices += [Device("", mac) for mac in macs[:MAX_DEVICES] if mac not in listed]
@@ -156,20 +125,19 @@ def find_roles(
         devices.append(Device(OTHERS, None))
         for mac in macs[MAX_DEVICES:]:
             index.setdefault(mac, len(devices) - 1)
-    _one_station_for_its_address(index, sources, gateways, nets)
+    _one_station_for_its_address(index, behind, inside, gateway_list)
     _name(devices, tables)
-    _note_addresses(devices, index, tables)
 
     router_index = len(devices)
     src, dst = _look_up(keys["src"], index), _look_up(keys["dst"], index)
-    gateway_list = np.array(sorted(gateways), np.int64)
+    _note_addresses(devices, index, tables, sums, src)
     from_gateway = np.isin(keys["src"], gateway_list)
     by_dst = keys["role"] == 2
     device = np.where(src >= 0, src, dst)
     both = (src >= 0) & (dst >= 0)
     device[both & by_dst] = dst[both & by_dst]
     device[(device < 0) & from_gateway] = router_index
-    gateway_addresses = _gateway_addresses(tables, sources, gateways, nets)
+    gateway_addresses = _gateway_addresses(tables, behind, inside, gateway_list)
     return Roles(
         devices,
         gateways,
@@ -183,47 +151,55 @@ def find_roles(
     )
 
 
-def _sources(tables: Tables) -> dict[int, set[Address]]:
-    """Return the unicast addresses that stand behind each station: those it sent from or was sent to."""
+def _behind(tables: Tables) -> Behind:
     keys = tables.keys
     keys = keys[(keys["service"] != ARP) & (keys["service"] != NON_IP)]
-    sent = np.stack([keys["src"], keys["sip_hi"], keys["sip_lo"]], axis=1)
-    received = np.stack([keys["dst"], keys["dip_hi"], keys["dip_lo"]], axis=1)
-    sources: dict[int, set[Address]] = {}
-    for mac, hi, lo in np.unique(np.concatenate([sent, received]), axis=0).tolist():
-        if is_unicast_mac(mac) and is_unicast((hi, lo)):
-            sources.setdefault(mac, set()).add((hi, lo))
-    return sources
+    columns = [
+        np.concatenate([keys[sent], keys[received]])
+        for sent, received in (("src", "dst"), ("sip_hi", "dip_hi"), ("sip_lo", "dip_lo"))
+    ]
+    _, first = group_rows(*columns)
+    mac, hi, lo = (column[first] for column in columns)
+    station = (mac != 0) & ((mac >= _PSEUDO) | (mac & _MULTICAST_BIT == 0))
+    chosen = station & are_unicast(hi, lo)
+    return Behind(mac[chosen], hi[chosen], lo[chosen])
 
 
 def _weights(keys: NDArray[np.void], packets: NDArray[np.int64]) -> dict[int, int]:
-    macs, inverse = np.unique(keys["src"], return_inverse=True)
-    return dict(zip(macs.tolist(), np.bincount(inverse, packets).astype(int).tolist(), strict=True))
+    """Return how many packets each station sent, in order of its first one."""
+    group, first = group_rows(keys["src"][1:])
+    sent = sums_at(group, packets[1:], len(first))
+    return dict(zip(keys["src"][1:][first].tolist(), sent.tolist(), strict=True))
 
 
 def _gateways(
-    sources: dict[int, set[Address]],
-    nets: Nets,
-    known: set[int],
-    weights: dict[int, int],
-    spoken_to: set[int],
+    behind: Behind, nets: Nets, known: set[int], weights: dict[int, int], spoken_to: set[int]
 ) -> set[int]:
     """Return the stations under whose MAC remote addresses appear.
 
     A station with a single public address that only multicasts is a host with a public address.
     """
+    station = behind.mac < _PSEUDO
+    mac, hi = behind.mac[station], behind.hi[station]
+    is_own = nets.cover(hi, behind.lo[station])
+    group, first = group_rows(mac)
+    macs = mac[first]
+    owns = sums_at(group, is_own, len(macs)) > 0
+    fours = sums_at(group, (hi == 0) & ~is_own, len(macs))
+    foreign = (hi != 0) & ~is_own
+    _, prefixes = group_rows(group[foreign], hi[foreign])
+    sixes = np.bincount(group[foreign][prefixes], minlength=len(macs))
     remote: dict[int, int] = {}
     inside = False
-    for mac, addresses in sources.items():
-        if mac >= _PSEUDO or mac in known:
-            inside = inside or mac in known
+    for address, own, four, six in zip(
+        macs.tolist(), owns.tolist(), fours.tolist(), sixes.tolist(), strict=True
+    ):
+        if address in known:
+            inside = True
             continue
-        four = sum(1 for address in addresses if address[0] == 0 and address not in nets)
-        six = {address[0] for address in addresses if address[0] != 0 and address not in nets}
-        own = any(address in nets for address in addresses)
-        beyond = four + (len(six) if len(six) > 1 or not own else 0)
-        if beyond > 1 or (beyond == 1 and (own or mac in spoken_to)):
-            remote[mac] = beyond
+        beyond = four + (six if six > 1 or not own else 0)
+        if beyond > 1 or (beyond == 1 and (own or address in spoken_to)):
+            remote[address] = beyond
         elif beyond == 0:
             inside = inside or own
     if inside or len(remote) < 2:
@@ -235,38 +211,28 @@ def _gateways(
 
 def _spoken_to(keys: NDArray[np.void]) -> set[int]:
     """Return the stations that take part in unicast."""
-    unicast = keys[(keys["dst"] >> 40 & 1 == 0) & (keys["dst"] != 0) & (keys["src"] != 0)]
-    return set(np.unique(np.concatenate([unicast["src"], unicast["dst"]])).tolist())
+    src, dst = keys["src"], keys["dst"]
+    unicast = (dst >> 40 & 1 == 0) & (dst != 0) & (src != 0)
+    both = np.concatenate([src[unicast], dst[unicast]])
+    return set(both[group_rows(both)[1]].tolist())
 
 
-def _stations(keys: NDArray[np.void], packets: NDArray[np.int64], gateways: set[int]) -> list[int]:
+def _stations(weights: dict[int, int], gateways: set[int]) -> list[int]:
     """Return the MACs that sent something, the busiest first; the gateways left out."""
-    macs, inverse = np.unique(keys["src"][1:], return_inverse=True)
-    sent = np.bincount(inverse, packets[1:], len(macs)) if len(macs) else np.zeros(0)
-    order = np.argsort(-sent, kind="stable")
-    return [mac for mac in macs[order].tolist() if is_unicast_mac(mac) and mac not in gateways]
-
-
-def _pseudo_is_local(mac: int, sources: dict[int, set[Address]], nets: Nets) -> bool:
-    return any(address in nets for address in sources.get(mac, ()))
+    order = sorted(weights, key=lambda mac: (-weights[mac], mac))
+    return [mac for mac in order if is_unicast_mac(mac) and mac not in gateways]
 
 
 def _one_station_for_its_address(
-    index: Index, sources: dict[int, set[Address]], gateways: set[int], nets: Nets
+    index: Index, behind: Behind, inside: NDArray[np.bool_], gateways: NDArray[np.int64]
 ) -> None:
     """Join an endpoint known by its address only with the station that sends from that address.
 
     Linux cooked captures name the sender's MAC only, so that a device appears as both.
     """
-    owner = {
-        address: mac
-        for mac, addresses in sources.items()
-        if mac < _PSEUDO and mac not in gateways and mac in index
-        for address in addresses
-        if address in nets
-    }
-    for (hi, lo), mac in owner.items():
-        if hi == 0:
+    chosen = inside & (behind.hi == 0) & (behind.mac < _PSEUDO) & ~np.isin(behind.mac, gateways)
+    for mac, (_, lo) in behind.of(chosen):
+        if mac in index:
             index[_PSEUDO | lo & 0xFFFFFFFF] = index[mac]
 
 
@@ -274,14 +240,14 @@ def _name(devices: list[Device], tables: Tables) -> None:
     """Name the devices: as given, else by DHCP or mDNS, else by MAC; names are unique."""
     taken = {device.name for device in devices if device.name} | {ROUTER}
     facts = tables.facts
-    hosts: dict[int, str] = {}
+    hosts: dict[int, int] = {}
     for kind in (MDNS_NAME, DHCP_NAME):
-        for row in facts[facts["kind"] == kind]:
-            hosts[int(row["subject"])] = _tidy(tables.text(int(row["name"])))
+        named = facts["kind"] == kind
+        hosts.update(zip(facts["subject"][named].tolist(), facts["name"][named].tolist(), strict=True))
     for device in devices:
         if device.mac is None:
             continue
-        device.hostname = hosts.get(device.mac, "")
+        device.hostname = _tidy(tables.text(hosts.get(device.mac, 0)))
         if not device.name:
             name = device.hostname or mac_text(device.mac)
             if device.mac >= _PSEUDO and not device.hostname:
@@ -304,23 +270,24 @@ def _tidy(name: str) -> str:
     return "".join(c if c.isalnum() or c in "-_.()+ " else "?" for c in name).strip()[:64]
 
 
-def _note_addresses(devices: list[Device], index: Index, tables: Tables) -> None:
+def _note_addresses(
+    devices: list[Device], index: Index, tables: Tables, sums: KeySums, src: NDArray[np.int32]
+) -> None:
     """Collect the addresses that each device used, with when."""
-    keys, cells = tables.keys, tables.cells
-    if len(cells):
-        first = np.full(len(keys), np.iinfo(np.int64).max)
-        last = np.full(len(keys), np.iinfo(np.int64).min)
-        np.minimum.at(first, cells["key"], cells["first_ns"])
-        np.maximum.at(last, cells["key"], cells["last_ns"])
-        ip = (keys["service"] != NON_IP) & (keys["service"] != ARP)
-        columns = np.stack([keys["src"], keys["sip_hi"], keys["sip_lo"]], axis=1)[ip]
-        unique, inverse = np.unique(columns, axis=0, return_inverse=True)
-        begin = np.full(len(unique), np.iinfo(np.int64).max)
-        until = np.full(len(unique), np.iinfo(np.int64).min)
-        np.minimum.at(begin, inverse, first[ip])
-        np.maximum.at(until, inverse, last[ip])
-        for (mac, hi, lo), when, then in zip(unique.tolist(), begin.tolist(), until.tolist(), strict=True):
-            _note(devices, index, mac, (hi, lo), when, then)
+    keys = tables.keys
+    chosen = np.flatnonzero(
+        (src >= 0) & (sums.packets > 0) & (keys["service"] != NON_IP) & (keys["service"] != ARP)
+    )
+    mac, hi, lo = (keys[column][chosen] for column in ("src", "sip_hi", "sip_lo"))
+    group, first = group_rows(mac, hi, lo)
+    begin = np.full(len(first), np.iinfo(np.int64).max)
+    until = np.full(len(first), np.iinfo(np.int64).min)
+    np.minimum.at(begin, group, sums.first_ns[chosen])
+    np.maximum.at(until, group, sums.last_ns[chosen])
+    order = np.lexsort((lo[first], hi[first], mac[first]))
+    columns = (mac[first], hi[first], lo[first], begin, until)
+    for station, high, low, when, then in zip(*(c[order].tolist() for c in columns), strict=True):
+        _note(devices, index, station, (high, low), when, then)
     facts = tables.facts
     for row in facts[(facts["kind"] == ARP_ADDRESS) | (facts["kind"] == DHCP_ADDRESS)]:
         address = (int(row["hi"]), int(row["lo"]))
@@ -349,14 +316,14 @@ def _look_up(macs: NDArray[np.int64], index: Index) -> NDArray[np.int32]:
 
 
 def _gateway_addresses(
-    tables: Tables, sources: dict[int, set[Address]], gateways: set[int], nets: Nets
+    tables: Tables, behind: Behind, inside: NDArray[np.bool_], gateways: NDArray[np.int64]
 ) -> set[Address]:
     """Return the gateway's own addresses on the local side."""
-    addresses = {address for mac in gateways for address in sources.get(mac, ()) if address in nets}
+    addresses = {address for _, address in behind.of(inside & np.isin(behind.mac, gateways))}
     facts = tables.facts
-    for row in facts[(facts["kind"] == ARP_ADDRESS) | (facts["kind"] == DHCP_ROUTER)]:
-        if int(row["subject"]) in gateways:
-            addresses.add((int(row["hi"]), int(row["lo"])))
+    tells = (facts["kind"] == ARP_ADDRESS) | (facts["kind"] == DHCP_ROUTER)
+    tells &= np.isin(facts["subject"], gateways)
+    addresses.update(zip(facts["hi"][tells].tolist(), facts["lo"][tells].tolist(), strict=True))
     return addresses
 
 
@@ -368,19 +335,17 @@ def _remote(
     gateway_addresses: set[Address],
 ) -> NDArray[np.bool_]:
     """Return, per key, whether its far end (the one that is no device) is beyond the gateway."""
-    far_is_dst = src >= 0
-    hi = np.where(far_is_dst, keys["dip_hi"], keys["sip_hi"])
-    lo = np.where(far_is_dst, keys["dip_lo"], keys["sip_lo"])
+    candidates = np.flatnonzero(
+        ((src >= 0) ^ (dst >= 0)) & (keys["service"] != ARP) & (keys["service"] != NON_IP)
+    )
+    far_is_dst = src[candidates] >= 0
+    hi = np.where(far_is_dst, keys["dip_hi"][candidates], keys["sip_hi"][candidates])
+    lo = np.where(far_is_dst, keys["dip_lo"][candidates], keys["sip_lo"][candidates])
+    beyond = are_unicast(hi, lo) & ~nets.cover(hi, lo)
+    for i in np.flatnonzero(beyond & np.isin(lo, [lower for _, lower in gateway_addresses])).tolist():
+        beyond[i] = (int(hi[i]), int(lo[i])) not in gateway_addresses
     out = np.zeros(len(keys), bool)
-    candidates = ((src >= 0) ^ (dst >= 0)) & (keys["service"] != ARP) & (keys["service"] != NON_IP)
-    verdicts: dict[Address, bool] = {}
-    for i in np.flatnonzero(candidates).tolist():
-        address = (int(hi[i]), int(lo[i]))
-        verdict = verdicts.get(address)
-        if verdict is None:
-            verdict = is_unicast(address) and address not in nets and address not in gateway_addresses
-            verdicts[address] = verdict
-        out[i] = verdict
+    out[candidates] = beyond
     return out
 
 

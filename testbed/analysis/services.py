@@ -10,17 +10,20 @@ house got. For DNS itself the name is the one that was asked for.
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from testbed.analysis.ledger import PROTOCOLS
+from testbed.analysis.order import group_rows, sums_at
 from testbed.analysis.roles import far_address
 from testbed.analysis.rows import PlaceRow, ServiceRow
 from testbed.analysis.tables import DNS_ANSWER, HOST, SNI
 from testbed.capture.frame import APPLICATIONS, DNS, TCP, address_text
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     from testbed.analysis.geography import Atlas
@@ -43,30 +46,19 @@ class Services:
         """Per key: whether it is with a service."""
         self.hi, self.lo = far_address(keys, roles)
         self.name, self.name_from = _names(ledger, self.chosen, self.hi, self.lo)
-        columns = np.stack(
-            [
-                roles.device.astype(np.int64),
-                ledger.protocol,
-                self.name,
-                self.hi,
-                self.lo,
-                roles.remote.astype(np.int64),
-            ],
-            axis=1,
-        )[self.chosen]
-        self.groups, first, inverse = np.unique(columns, axis=0, return_index=True, return_inverse=True)
-        """Columns: device, protocol, fact of the name, address (two halves), remote."""
+        group, first = group_rows(
+            *(
+                column[self.chosen]
+                for column in (roles.device, ledger.protocol, self.name, self.hi, self.lo, roles.remote)
+            )
+        )
+        self.sample = np.flatnonzero(self.chosen)[first]
+        """Per group of a device, protocol, name, address and whether that is remote: one of its keys."""
         self.group = np.full(len(keys), -1, np.int64)
         """Per key: its group, -1 for none."""
-        self.group[self.chosen] = inverse.reshape(-1)
-        self.sample = np.flatnonzero(self.chosen)[first]
-        """Per group: one of its keys."""
-        self.packets, self.bytes = (self._sum(amount) for amount in ledger.key_totals())
-
-    def _sum(self, amount: NDArray[np.int64]) -> NDArray[np.int64]:
-        out = np.zeros(len(self.groups), np.int64)
-        np.add.at(out, self.group[self.chosen], amount[self.chosen])
-        return out
+        self.group[self.chosen] = group
+        self.packets, self.bytes = (sums_at(self.group, amount, len(first)) for amount in ledger.key_totals())
+        self.device, self.protocol = roles.device[self.sample], ledger.protocol[self.sample]
 
     def active_pct(self, group_of_key: NDArray[np.int64], count: int) -> NDArray[np.float64]:
         """Return the share of windows with traffic of each group of keys, in percent."""
@@ -79,11 +71,12 @@ class Services:
         window = window - window.min()
         span = int(window.max()) + 1
         if count * span <= MAX_DENSE:
-            seen = np.zeros((count, span), bool)
-            seen[group, window] = True
-            active = seen.sum(axis=1)
+            seen = np.zeros(count * span, bool)
+            seen[group * span + window] = True
+            active = seen.reshape(count, span).sum(axis=1)
         else:
-            active = np.bincount(np.unique(np.stack([group, window], axis=1), axis=0)[:, 0], minlength=count)
+            _, first = group_rows(group, window)
+            active = np.bincount(group[first], minlength=count)
         return np.asarray(np.round(100.0 * active / self.ledger.windows, 3))
 
 
@@ -108,63 +101,69 @@ def _names(
     names = keys["name"].astype(np.int64)
     source = [""] * len(keys)
     device_mac = np.where(roles.src == roles.device, keys["src"], keys["dst"])
-    first_seen = _first_seen(ledger)
-    for i in np.flatnonzero(chosen).tolist():
-        mac, high, low = int(device_mac[i]), int(hi[i]), int(lo[i])
-        if keys["service"][i] == DNS and ledger.by_port[i] == _DNS:
-            source[i] = "question" if names[i] else ""
-        elif keys["transport"][i] == TCP and said[mac, high, low]:
-            spoken = {name for _, name in said[mac, high, low]}
-            if names[i] not in spoken:
-                _, names[i] = min(said[mac, high, low], key=lambda fact: abs(fact[0] - first_seen[i]))
-            source[i] = _SOURCE[origin[mac, high, low, int(names[i])]]
-        elif names[i]:
-            source[i] = _SOURCE.get(origin.get((mac, high, low, int(names[i])), DNS_ANSWER), "dns")
+    asks = (keys["service"] == DNS) & (ledger.by_port == _DNS)
+    told = np.isin(facts["kind"], (DNS_ANSWER, HOST, SNI))
+    # Of the others nothing is known.
+    used = np.flatnonzero(chosen & ((names > 0) | np.isin(lo, facts["lo"][told])))
+    columns = (device_mac, hi, lo, names, asks, keys["transport"] == TCP, ledger.sums.first_ns)
+    for i, mac, high, low, name, ask, tcp, seen in zip(
+        used.tolist(), *(column[used].tolist() for column in columns), strict=True
+    ):
+        if ask:
+            source[i] = "question" if name else ""
+        elif tcp and (mac, high, low) in said:
+            spoken = said[mac, high, low]
+            if not any(name == other for _, other in spoken):
+                _, name = min(spoken, key=lambda fact: abs(fact[0] - seen))
+            names[i], source[i] = name, _SOURCE[origin[mac, high, low, name]]
+        elif name:
+            source[i] = _SOURCE.get(origin.get((mac, high, low, name), DNS_ANSWER), "dns")
         elif (mac, high, low) in own:
-            kind, _, name = min(own[mac, high, low], key=lambda fact: abs(fact[1] - first_seen[i]))
-            names[i], source[i] = name, f"{_SOURCE[kind]}, seen later"
+            kind, _, names[i] = min(own[mac, high, low], key=lambda fact: abs(fact[1] - seen))
+            source[i] = f"{_SOURCE[kind]}, seen later"
         elif (high, low) in anyone:
-            _, _, name = min(anyone[high, low], key=lambda fact: abs(fact[0] - first_seen[i]))
-            names[i], source[i] = name, "another device"
+            _, _, names[i] = min(anyone[high, low], key=lambda fact: abs(fact[0] - seen))
+            source[i] = "another device"
     return names, source
-
-
-def _first_seen(ledger: Ledger) -> NDArray[np.int64]:
-    first = np.full(len(ledger.keys), np.iinfo(np.int64).max // 2)
-    np.minimum.at(first, ledger.cells["key"], ledger.cells["first_ns"])
-    return first
 
 
 def service_rows(services: Services, atlas: Atlas) -> list[ServiceRow]:
     """Return one row for each device, protocol, name and address, most bytes first."""
     ledger = services.ledger
-    active = services.active_pct(services.group, len(services.groups)).tolist()
-    rows = []
-    order = np.lexsort((-services.bytes, services.groups[:, 1], services.groups[:, 0]))
-    for g in order.tolist():
-        device, protocol, name, hi, lo, remote = services.groups[g].tolist()
-        key = int(services.sample[g])
-        address = address_text(hi, lo)
-        place = atlas.place(address if remote else "")
-        rows.append(
-            ServiceRow(
-                device=ledger.roles.name(device),
-                protocol=PROTOCOLS[protocol],
-                name=ledger.tables.text(name),
-                address=address,
-                country=place.country,
-                packets=int(services.packets[g]),
-                bytes=int(services.bytes[g]),
-                active_windows_pct=active[g],
-                place=place.physical,
-                registry=place.registry,
-                latitude=place.latitude,
-                longitude=place.longitude,
-                name_from=services.name_from[key],
-                port=int(ledger.keys["port"][key]),
-            )
+    active = services.active_pct(services.group, len(services.sample))
+    order = np.lexsort((-services.bytes, services.protocol, services.device))
+    keys = services.sample[order]
+    hi, lo, remote = (column[keys] for column in (services.hi, services.lo, ledger.roles.remote))
+    which, first = group_rows(hi, lo, remote)
+    texts = list(map(address_text, hi[first].tolist(), lo[first].tolist()))
+    places = [
+        atlas.place(text if far else "") for text, far in zip(texts, remote[first].tolist(), strict=True)
+    ]
+    near = which.tolist()
+
+    def of_place(part: str) -> Iterator[Any]:
+        return map([getattr(place, part) for place in places].__getitem__, near)
+
+    devices = [ledger.roles.name(i) for i in range(len(ledger.roles.devices) + 1)]
+    return list(
+        map(
+            ServiceRow,
+            map(devices.__getitem__, services.device[order].tolist()),
+            map(PROTOCOLS.__getitem__, services.protocol[order].tolist()),
+            map(ledger.tables.text, services.name[keys].tolist()),
+            map(texts.__getitem__, near),
+            of_place("country"),
+            services.packets[order].tolist(),
+            services.bytes[order].tolist(),
+            active[order].tolist(),
+            of_place("physical"),
+            of_place("registry"),
+            of_place("latitude"),
+            of_place("longitude"),
+            map(services.name_from.__getitem__, keys.tolist()),
+            ledger.keys["port"][keys].tolist(),
         )
-    return rows
+    )
 
 
 def place_rows(services: Services, atlas: Atlas) -> list[PlaceRow]:
@@ -174,8 +173,13 @@ def place_rows(services: Services, atlas: Atlas) -> list[PlaceRow]:
     ledger = services.ledger
     index: dict[tuple[int, int, str], int] = {}
     members: list[list[int]] = []
-    of_group = np.full(len(services.groups), -1, np.int64)
-    for g, (device, protocol, _, hi, lo, remote) in enumerate(services.groups.tolist()):
+    of_group = np.full(len(services.sample), -1, np.int64)
+    sample = services.sample
+    hi_of, lo_of = services.hi[sample], services.lo[sample]
+    columns = (services.device, services.protocol, hi_of, lo_of, ledger.roles.remote[sample])
+    for g, (device, protocol, hi, lo, remote) in enumerate(
+        zip(*(column.tolist() for column in columns), strict=True)
+    ):
         country = atlas.place(address_text(hi, lo)).country if remote else ""
         if country:
             number = index.setdefault((device, protocol, country), len(index))
@@ -193,7 +197,7 @@ def place_rows(services: Services, atlas: Atlas) -> list[PlaceRow]:
                 device=ledger.roles.name(device),
                 protocol=PROTOCOLS[protocol],
                 country=country,
-                addresses=len({tuple(services.groups[g, 3:5].tolist()) for g in chosen}),
+                addresses=len(set(zip(hi_of[chosen].tolist(), lo_of[chosen].tolist(), strict=True))),
                 packets=int(services.packets[chosen].sum()),
                 bytes=int(services.bytes[chosen].sum()),
                 active_windows_pct=active[number],

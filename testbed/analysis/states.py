@@ -13,6 +13,7 @@ import numpy as np
 
 from testbed.analysis.attempts import answers, attempts, refusals, unreachables
 from testbed.analysis.ledger import PROTOCOLS
+from testbed.analysis.order import by_number, group_rows
 from testbed.analysis.rows import DependencyRow, StateServiceRow
 from testbed.analysis.tables import BY_DST
 from testbed.capture.frame import APPLICATIONS
@@ -63,13 +64,14 @@ def settle_ns(state: State) -> int:
 def applications_in(ledger: Ledger, state: State | None, *, settled: bool = False) -> Normal:
     """Return the application protocols that each device sent in a state (or in the whole capture)."""
     events = ledger.tables.events
-    key = events["key"]
-    sender = ledger.roles.src[key]
-    chosen = (sender >= 0) & (ledger.application[key] >= 0) & (ledger.keys["role"][key] != BY_DST)
     if state is not None:
         begin = state.begin_ns + (settle_ns(state) if settled else 0)
-        chosen &= (events["time_ns"] >= begin) & (events["time_ns"] < state.end_ns)
-    pairs = np.unique(sender[chosen].astype(np.int64) * len(APPLICATIONS) + ledger.application[key[chosen]])
+        span = np.searchsorted(events["time_ns"], [begin, state.end_ns])
+        events = events[slice(*span.tolist())]
+    own = (ledger.roles.src >= 0) & (ledger.application >= 0) & (ledger.keys["role"] != BY_DST)
+    key = np.unique(events["key"])
+    key = key[own[key]]
+    pairs = np.unique(ledger.roles.src[key].astype(np.int64) * len(APPLICATIONS) + ledger.application[key])
     out: Normal = {}
     for pair in pairs.tolist():
         device, application = divmod(pair, len(APPLICATIONS))
@@ -150,10 +152,16 @@ class Exchanges:
         own = (roles.src >= 0) & (roles.src == roles.device) & (keys["role"] != BY_DST) & quiet
         self.masks = (self.masks[0] | own, self.masks[1], self.masks[2])
         relevant |= own
-        columns = np.stack([roles.device.astype(np.int64), ledger.protocol, services.name], axis=1)
-        self.groups, inverse = np.unique(columns[relevant], axis=0, return_inverse=True)
+        group, first = group_rows(
+            *(column[relevant] for column in (roles.device, ledger.protocol, services.name))
+        )
+        self.sample = np.flatnonzero(relevant)[first]
+        """Per group of a device, protocol and name: one of its keys."""
+        device, protocol, self.name = roles.device, ledger.protocol, services.name
+        sample = self.sample
+        self.order = np.lexsort((self.name[sample], protocol[sample], device[sample])).tolist()
         self.group = np.full(len(keys), -1, np.int64)
-        self.group[relevant] = inverse.reshape(-1)
+        self.group[relevant] = group
         events = ledger.tables.events
         self.time_ns = events["time_ns"]
         self.key = events["key"]
@@ -174,23 +182,25 @@ class Exchanges:
     def _rows(self, state: State, *, recovering: bool) -> list[StateServiceRow]:
         cells = self.ledger.cells[self.ledger.in_state(state)]
         group = self.group[cells["key"]]
-        count = len(self.groups)
+        count = len(self.sample)
         amounts = []
         for mask in self.masks:
             chosen = mask[cells["key"]] & (group >= 0)
             amounts.append(np.bincount(group[chosen], cells["packets"][chosen], count).astype(int).tolist())
         span = slice(*np.searchsorted(self.time_ns, [state.begin_ns, state.end_ns]).tolist())
-        times, groups = self.time_ns[span], self.event_group[span]
-        tried, came = self.is_attempt[span], self.is_answer[span]
+        order, starts = by_number(self.event_group[span] + 1, count + 1)  # first those in no group
+        times, tried, came = (c[span][order] for c in (self.time_ns, self.is_attempt, self.is_answer))
         rows = []
-        for g in range(count):
+        for g in self.order:
             attempted, answered, refused = (amount[g] for amount in amounts)
             if not attempted + answered + refused:
                 continue
-            device, protocol, name = self.groups[g].tolist()
-            mine = groups == g
-            first = times[mine & came]
-            retry = retry_pattern(times[mine & tried] / 1e9) if not answered else Retry("", None, None)
+            key = int(self.sample[g])
+            device, protocol = int(self.ledger.roles.device[key]), int(self.ledger.protocol[key])
+            name = int(self.name[key])
+            mine = slice(starts[g + 1], starts[g + 2])
+            first = times[mine][came[mine]]
+            retry = retry_pattern(times[mine][tried[mine]] / 1e9) if not answered else Retry("", None, None)
             recovered = (
                 round((int(first[0]) - state.begin_ns) / 1e9, 3) if recovering and len(first) else None
             )

@@ -68,7 +68,7 @@ CELL = np.dtype(
     ],
     align=True,
 )
-"""Traffic of one key in one window (and one segment)."""
+"""Traffic of one key in one window (and one segment); another cell may hold more of the same."""
 
 EVENT = np.dtype([("time_ns", "i8"), ("key", "i4"), ("onward", "i4")], align=True)
 """A burst of a key begins (`onward` 0), or has lasted another `ONWARD_NS` (`onward` 1)."""
@@ -218,9 +218,8 @@ class Tables:
         self.state[[SLOT_FROM, SLOT_TO]] = 1, 0
 
     def finish(self) -> None:
-        """Bring cells in order of key and events in order of time, once everything is counted."""
-        self.compact()
-        times = self.events["time_ns"]
+        """Bring events in order of time, once everything is counted."""
+        times = np.ascontiguousarray(self.events["time_ns"])
         if len(times) and (times[1:] < times[:-1]).any():
             self.events[:] = self.events[np.argsort(times, kind="stable")]
 

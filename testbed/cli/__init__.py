@@ -6,6 +6,7 @@ Exit codes: 0 done; 1 failed; 2 the user's mistake; 3 `analyse` stopped early in
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import sys
 from importlib import import_module
@@ -17,6 +18,10 @@ from testbed.errors import TestbedError, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+# Nothing here multiplies matrices. NumPy's BLAS starts a thread per processor when it is loaded, and
+# they spin for a while, on processors that have other work.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 VERBS = {
     "run": "Play a scenario and leave a labelled capture.",
@@ -92,6 +97,7 @@ def cli() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; mistakes are told in one message on stderr."""
+    collecting = gc.isenabled()
     try:
         result: Any = cli.main(arguments, prog_name="testbed", standalone_mode=False)
         return result if isinstance(result, int) else 0
@@ -114,3 +120,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         where = f"{error.filename}: " if error.filename else ""
         click.echo(f"error: {where}{os.strerror(error.errno).lower()}; nothing was kept", err=True)
         return 1
+    finally:
+        if arguments is None:  # the process ends: what is left need not be searched for cycles
+            gc.freeze()
+        elif collecting:  # a command may have switched it off
+            gc.enable()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from contextlib import contextmanager
 from pathlib import Path
@@ -88,6 +89,7 @@ def command(
     from testbed.analysis import analyse
     from testbed.cli.summary import summary
 
+    gc.disable()  # tables of many rows hold no cycles, but would be searched for them again and again
     if not captures:
         if run is None:
             raise UserError("no capture given; name one, or a run's folder with --run")
@@ -149,6 +151,7 @@ def _write(
         result.write(folder, parquet=parquet)
         if not figures:
             return
+        gc.enable()
         from testbed.report import draw_figures, write_report
         from testbed.validation import validate
 

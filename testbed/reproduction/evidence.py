@@ -280,7 +280,7 @@ def _paper_week(analysis: Analysis) -> list[LineRow]:
     inside = (time_ns >= begin) & (time_ns < end)
     label = ledger.roles.device.astype(np.int64) * len(PROTOCOLS) + ledger.protocol
     groups = (len(ledger.roles.devices) + 1) * len(PROTOCOLS)
-    series = gather(time_ns[inside], label[key[inside]], groups, np.arange(groups), begin)
+    series = gather(time_ns[inside], key[inside], label, np.arange(groups), begin)
     rows = []
     for number in np.flatnonzero(np.diff(series.starts) >= 2).tolist():
         device, protocol = divmod(number, len(PROTOCOLS))
