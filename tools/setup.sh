@@ -60,6 +60,11 @@ install_package() {
     echo "$stamp" >".venv/.done$extras"
 }
 
+# An environment may forbid Python to keep compiled modules; then every start would compile them again.
+compile_modules() {
+    .venv/bin/python -m compileall -q testbed >/dev/null || true
+}
+
 install_system_packages() {
     local command package missing=()
     while read -r command package; do
@@ -92,6 +97,7 @@ main() {
             ;;
         *) fail "usage: tools/setup.sh run|test" ;;
     esac
+    compile_modules
 }
 
 main "$@"
