@@ -57,7 +57,7 @@ def run(
     if until_s is not None and not 0 < until_s <= setup.scenario.duration:
         end = spoken(setup.scenario.duration)
         raise UserError(f"--until {spoken(until_s)} is not within the scenario, which lasts {end}")
-    with new_folder(out, force=force, mark="run.json") as folder:
+    with new_folder(out, force=force, mark="run.json", even_if_killed=True) as folder:
         if world == "emulation":
             from testbed.emulation.isolate import run_emulation
 

@@ -1,15 +1,14 @@
 """Output folders that are complete or absent, and never overwrite what is not ours.
 
-Absent also when this process is killed: a shell beside it removes the half-made folder then.
+Where it is asked for, absent also when this process is killed: a shell beside it then removes the
+half-made folder.
 """
 
 from __future__ import annotations
 
 import glob
 import os
-import shutil
-import subprocess
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,11 +19,12 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def new_folder(out: str | Path, *, force: bool, mark: str) -> Iterator[Path]:
+def new_folder(out: str | Path, *, force: bool, mark: str, even_if_killed: bool = False) -> Iterator[Path]:
     """Give a fresh folder beside `out` that takes its place once the block ends without an error.
 
     An existing `out` is refused without `force`. With it, the old folder stays until the new one is
     complete, and goes only if it is empty or holds the file `mark`, by which one knows our folders.
+    What is half-made is removed on any error, with `even_if_killed` on `kill -9` of this process too.
     Raises UserError, or WorldError when the disk does not allow it.
     """
     target = Path(os.path.abspath(out))
@@ -33,17 +33,17 @@ def new_folder(out: str | Path, *, force: bool, mark: str) -> Iterator[Path]:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         _clear_abandoned(target)
-        shutil.rmtree(partial, ignore_errors=True)
+        _remove(partial)
         partial.mkdir()
     except OSError as error:
         raise WorldError(f"{target}: cannot be made: {error.strerror}") from None
-    with _removed_if_killed(partial):
+    with _removed_if_killed(partial) if even_if_killed else nullcontext():
         try:
             yield partial
             refuse_existing(target, force=force, mark=mark)
             _put_in_place(partial, target)
         finally:
-            shutil.rmtree(partial, ignore_errors=True)
+            _remove(partial)
 
 
 def refuse_existing(target: Path, *, force: bool, mark: str) -> None:
@@ -65,6 +65,9 @@ def _partial(target: Path) -> str:
 @contextmanager
 def _removed_if_killed(folder: Path) -> Iterator[None]:
     """Have `folder` removed when this process ends before the block does, however it ends."""
+    import shutil
+    import subprocess
+
     if shutil.which("sh") is None:
         yield
         return
@@ -80,7 +83,7 @@ def _clear_abandoned(target: Path) -> None:
     for left in target.parent.glob(f"{glob.escape(prefix)}*"):
         maker = left.name.removeprefix(prefix)
         if maker.isdecimal() and not Path("/proc", maker).exists() and Path("/proc/self").exists():
-            shutil.rmtree(left, ignore_errors=True)
+            _remove(left)
 
 
 def _put_in_place(partial: Path, target: Path) -> None:
@@ -93,4 +96,12 @@ def _put_in_place(partial: Path, target: Path) -> None:
         if old.exists() and not target.exists():
             old.rename(target)
         raise WorldError(f"{target}: cannot be put in place: {error.strerror}") from None
-    shutil.rmtree(old, ignore_errors=True)
+    _remove(old)
+
+
+def _remove(folder: Path) -> None:
+    """Delete a folder of ours, if it is there."""
+    if folder.exists():
+        import shutil
+
+        shutil.rmtree(folder, ignore_errors=True)

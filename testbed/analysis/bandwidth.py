@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from testbed.analysis.ledger import PROTOCOLS
-from testbed.analysis.order import extent, group_rows, sums_at
+from testbed.analysis.order import distinct, extent, group_rows, quantiles, sums_at
 from testbed.analysis.rows import BandwidthRow, SpikeRow
 from testbed.capture.kernel import kernel
 
@@ -81,7 +81,7 @@ def window_bytes(ledger: Ledger) -> WindowBytes:
     else:
         key, window = cells["key"], cells["window"]
         places = [np.where(device[key] >= 0, device[key] * span + (window - base), -1) for device in per_key]
-        used = np.unique(np.concatenate([place[place >= 0] for place in places]))
+        used = distinct(np.concatenate([place[place >= 0] for place in places]))
         found = [np.where(place >= 0, np.searchsorted(used, place), -1) for place in places]
         sent, received = (sums_at(place, cells["bytes"], len(used)) for place in found)
     return WindowBytes(used // span, used % span + base, sent, received)
@@ -128,7 +128,7 @@ def spike_rows(ledger: Ledger, amounts: WindowBytes) -> list[SpikeRow]:
         amount = np.zeros(count, np.int64)
         mine = slice(*np.searchsorted(amounts.device, [i, i + 1]).tolist())
         amount[amounts.window[mine] - first] = both[mine]
-        low, middle, high = np.quantile(amount, [1 - USUAL_SHARE, 0.5, USUAL_SHARE]).tolist()
+        low, middle, high = quantiles(amount, (1 - USUAL_SHARE, 0.5, USUAL_SHARE))
         up = amount > SPIKE_FACTOR * high
         down = amount * SPIKE_FACTOR < low
         down[[0, -1]] = False  # cut by the begin and end of the capture

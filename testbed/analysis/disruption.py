@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from testbed.analysis.attempts import attempts, unreachables
+from testbed.analysis.order import distinct, quantiles
 from testbed.analysis.run import State
 from testbed.analysis.tables import ONWARD_NS
 from testbed.capture.frame import DHCP
@@ -72,7 +73,7 @@ def _silences(time_ns: NDArray[np.int64]) -> list[tuple[int, int]]:
     gaps = np.diff(time_ns)
     if not len(gaps) or gaps.max() < LEAST_S * 1e9:
         return []
-    usual = float(np.quantile(gaps, 0.99))
+    (usual,) = quantiles(gaps, (0.99,))
     least = max(LEAST_S * 1e9, USUAL_FACTOR * max(usual, float(ONWARD_NS)))
     return [(int(time_ns[i]), int(time_ns[i + 1])) for i in np.flatnonzero(gaps >= least)]
 
@@ -117,7 +118,7 @@ class _Silences:
         ]
         before = self.first_ns <= begin
         count = int(before.sum())
-        renewed = int(before[np.unique(asking)].sum())
+        renewed = int(before[distinct(asking)].sum())
         back = count > 0 and 2 * renewed >= count
         why = (
             f"no frame for {(end - begin) / 1e9:.0f} s, then {renewed} of {count} devices "

@@ -9,6 +9,8 @@ import numpy as np
 from testbed.capture.kernel import kernel
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from testbed.capture.kernel import Records
@@ -184,3 +186,34 @@ def group_rows(*columns: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.in
     group, first = np.empty(len(rows), np.int64), np.empty(len(rows), np.int64)
     count = number_rows(rows, index, group, first)
     return group, first[:count]
+
+
+def distinct(values: NDArray[Any]) -> NDArray[Any]:
+    """Return the distinct values in order.
+
+    (NumPy's own function, and its median and quantiles, load its masked arrays: 7 ms.)
+    """
+    ordered = np.sort(values)
+    keep = np.ones(len(ordered), bool)
+    keep[1:] = ordered[1:] != ordered[:-1]
+    return ordered[keep]
+
+
+def quantiles(values: NDArray[Any], shares: Sequence[float]) -> list[float]:
+    """Return the values below which the shares of all lie, interpolated as np.quantile does."""
+    last = len(values) - 1
+    below = [min(int(share * last), last) for share in shares]
+    ordered = np.partition(values, sorted({*below, *(min(i + 1, last) for i in below)}))
+    out = []
+    for share, i in zip(shares, below, strict=True):
+        low, high = float(ordered[i]), float(ordered[min(i + 1, last)])
+        part = share * last - i
+        out.append(low + (high - low) * part if part < 0.5 else high - (high - low) * (1 - part))
+    return out
+
+
+def median(values: NDArray[np.float64]) -> float:
+    """Return the middle value, or the mean of the two."""
+    middle = (len(values) - 1) // 2, len(values) // 2
+    ordered = np.partition(values, middle)
+    return float(ordered[list(middle)].mean())

@@ -183,7 +183,7 @@ class _Search:
         # Bonferroni: every series, tolerance and candidate is a trial.
         limit = log(FALSE_ALARM / (len(self.used) * len(c.TOLERANCES) * c.CANDIDATES))
         parts = np.arange(EVENTS_A_JOB, len(events.times), EVENTS_A_JOB)
-        cuts = np.unique([0, *np.searchsorted(events.starts, parts).tolist(), len(self.size)]).tolist()
+        cuts = sorted({0, *np.searchsorted(events.starts, parts).tolist(), len(self.size)})
         for first, until in pairwise(cuts):
             workers.jobs.put(partial(self._search, first, until, limit))
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from testbed.analysis.ledger import PROTOCOLS
+from testbed.analysis.order import median
 from testbed.analysis.rows import LineRow
 
 if TYPE_CHECKING:
@@ -125,9 +126,10 @@ def local_median(power: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the median of each line's neighbourhood (blocks of lines, joined linearly)."""
     block = 2 * NEIGHBOURS + 1
     if len(power) <= block:
-        return np.full(len(power), float(np.median(power)))
+        return np.full(len(power), median(power))
     blocks = len(power) // block
-    medians = np.median(power[: blocks * block].reshape(blocks, block), axis=1)
+    parts = power[: blocks * block].reshape(blocks, block)
+    medians = np.partition(parts, NEIGHBOURS, axis=1)[:, NEIGHBOURS]
     centres = np.arange(blocks) * block + NEIGHBOURS
     return np.interp(np.arange(len(power)), centres, medians)
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from testbed.analysis.attempts import answers, attempts, refusals, unreachables
 from testbed.analysis.ledger import PROTOCOLS
-from testbed.analysis.order import by_number, group_rows
+from testbed.analysis.order import by_number, distinct, group_rows, median, quantiles
 from testbed.analysis.rows import DependencyRow, StateServiceRow
 from testbed.analysis.tables import BY_DST
 from testbed.capture.frame import APPLICATIONS
@@ -69,9 +69,9 @@ def applications_in(ledger: Ledger, state: State | None, *, settled: bool = Fals
         span = np.searchsorted(events["time_ns"], [begin, state.end_ns])
         events = events[slice(*span.tolist())]
     own = (ledger.roles.src >= 0) & (ledger.application >= 0) & (ledger.keys["role"] != BY_DST)
-    key = np.unique(events["key"])
+    key = distinct(events["key"])
     key = key[own[key]]
-    pairs = np.unique(ledger.roles.src[key].astype(np.int64) * len(APPLICATIONS) + ledger.application[key])
+    pairs = distinct(ledger.roles.src[key].astype(np.int64) * len(APPLICATIONS) + ledger.application[key])
     out: Normal = {}
     for pair in pairs.tolist():
         device, application = divmod(pair, len(APPLICATIONS))
@@ -129,7 +129,7 @@ def _answered(ledger: Ledger, state: State) -> Normal:
     key = key[ledger.application[key] >= 0]
     out: Normal = {}
     for device, application in {
-        (int(ledger.roles.dst[k]), int(ledger.application[k])) for k in np.unique(key)
+        (int(ledger.roles.dst[k]), int(ledger.application[k])) for k in distinct(key)
     }:
         out.setdefault(ledger.roles.name(device), set()).add(APPLICATIONS[application])
     return out
@@ -241,15 +241,15 @@ def retry_pattern(times: NDArray[np.float64]) -> Retry:
     waits = np.diff(times[np.concatenate([[True], np.diff(times) >= 1.0])])
     if len(waits) < FEWEST_RETRIES:
         return Retry("none", None, None)
-    low, middle, high = np.quantile(waits, [0.25, 0.5, 0.75]).tolist()
+    low, middle, high = quantiles(waits, (0.25, 0.5, 0.75))
     ratios = waits[1:] / waits[:-1]
     ramp = ratios[: int(np.argmax(np.append(ratios, 0) < GROWTH))]
     if len(ramp) >= 2 and waits[0] < 0.5 * high:  # it may end at a cap, which looks constant
-        return Retry("exponential", round(float(waits[0]), 3), round(float(np.median(ramp)), 2))
+        return Retry("exponential", round(float(waits[0]), 3), round(median(ramp), 2))
     if high - low <= CONSTANT_SPREAD * middle:
         return Retry("constant", round(middle, 3), None)
     grows = ratios >= GROWTH
     twice = int((grows[1:] & grows[:-1]).sum())  # three waits in a row that grow
     if twice and 2 * int(grows.sum()) > len(ratios) and 3 * twice >= int(grows.sum()):
-        return Retry("exponential", round(low, 3), round(float(np.median(ratios[grows])), 2))
+        return Retry("exponential", round(low, 3), round(median(ratios[grows]), 2))
     return Retry("irregular", round(middle, 3), None)

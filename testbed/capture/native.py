@@ -16,7 +16,6 @@ from __future__ import annotations
 import ctypes
 import json
 import os
-import platform
 import sys
 import threading
 from functools import cache
@@ -59,7 +58,7 @@ def spec_of(args: tuple[Any, ...]) -> tuple[Any, ...]:
 
 def find(kernel: Kernel, spec: tuple[Any, ...]) -> Callable[..., Any] | None:
     """Return the compiled kernel for these types, from the cache or compiled now; None if neither works."""
-    if not sys.platform.startswith("linux") or platform.machine() != "x86_64":
+    if not sys.platform.startswith("linux") or os.uname().machine != "x86_64":
         return None
     with _lock:
         try:

@@ -81,7 +81,11 @@ def command(
         for line in () if quiet else lines:
             click.echo(_told(json.loads(line)))
 
-    folder = new_folder(out, force=force, mark="run.json") if out is not None else nullcontext(None)
+    folder = (
+        new_folder(out, force=force, mark="run.json", even_if_killed=True)
+        if out is not None
+        else nullcontext(None)
+    )
     with stop_on_interrupt() as stop, folder as where:
         stay = run_alone(
             device,

@@ -49,7 +49,7 @@ def command(topology: str, out: Path, seed: int, force: bool, folders: tuple[Pat
     )
     before = signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C is the command line's
     try:
-        with new_folder(out, force=force, mark="run.json") as folder:
+        with new_folder(out, force=force, mark="run.json", even_if_killed=True) as folder:
             summary = run_emulation(scenario, home, devices, seed=seed, out=folder, clock="real", shell=True)
     finally:
         signal.signal(signal.SIGINT, before)

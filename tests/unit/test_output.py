@@ -88,7 +88,7 @@ def test_what_a_killed_process_left_is_cleared_away_and_nothing_else(tmp_path: P
 def test_a_process_that_is_killed_leaves_no_folder(tmp_path: Path) -> None:
     script = (
         "import sys, time; from testbed.output import new_folder\n"
-        "with new_folder(sys.argv[1], force=False, mark='run.json') as folder:\n"
+        "with new_folder(sys.argv[1], force=False, mark='run.json', even_if_killed=True) as folder:\n"
         "    (folder / 'half').write_text('done'); print('there', flush=True); time.sleep(60)"
     )
     command = [sys.executable, "-c", script, str(tmp_path / "run")]
