@@ -32,6 +32,8 @@ Tables = Any
 
 ARP_TYPE = 0x0806
 MAPPED = 0xFFFF << 32
+UNKNOWN = 255
+"""Protocol number (reserved) of a packet of which it was not captured."""
 
 
 @kernel
@@ -81,6 +83,19 @@ def transport_layer(
 
 
 @kernel
+def by_number(buf: NDArray[np.uint8], row: Record, end: int, offset: int) -> None:
+    """Place a packet whose protocol number alone was captured; `offset` is the fragment's."""
+    if messages(buf, end, end, row):
+        return
+    if offset > 0:
+        row.service = f.IP_FRAGMENT
+    elif row.proto == 6:
+        row.service, row.transport = f.OTHER_TCP, f.TCP
+    elif row.proto == 17:
+        row.service, row.transport = f.OTHER_UDP, f.UDP
+
+
+@kernel
 def ipv4(
     buf: NDArray[np.uint8], at: int, end: int, row: Record, tcp: NDArray[np.uint8], udp: NDArray[np.uint8]
 ) -> None:
@@ -89,9 +104,9 @@ def ipv4(
     row.version = 4
     if at + 20 > end:
         row.reason = f.CUT_IP
-        if at + 10 <= end:
-            row.proto = byte(buf, at + 9)
-            messages(buf, end, end, row)
+        if at + 8 <= end:
+            row.proto = byte(buf, at + 9) if at + 10 <= end else UNKNOWN
+            by_number(buf, row, end, be16(buf, at + 6) & 0x1FFF)
         return
     size = (byte(buf, at) & 15) * 4
     if byte(buf, at) >> 4 != 4 or size < 20:
@@ -138,13 +153,16 @@ def ipv6(
     buf: NDArray[np.uint8], at: int, end: int, row: Record, tcp: NDArray[np.uint8], udp: NDArray[np.uint8]
 ) -> None:
     """Read an IPv6 packet and its extension headers (RFC 8200)."""
+    if at < end and byte(buf, at) >> 4 != 6:
+        row.reason = f.BAD_IP
+        return
     row.service = f.OTHER_IP
     row.version = 6
     if at + 40 > end:
         row.reason = f.CUT_IP
-        return
-    if byte(buf, at) >> 4 != 6:
-        row.reason = f.BAD_IP
+        if at + 7 <= end:
+            row.proto = byte(buf, at + 6)
+            by_number(buf, row, end, 0)
         return
     row.sip_hi, row.sip_lo = be64(buf, at + 8), be64(buf, at + 16)
     row.dip_hi, row.dip_lo = be64(buf, at + 24), be64(buf, at + 32)
@@ -168,6 +186,9 @@ def ipv6(
         elif proto in (0, 43, 60, 51, 135, 139, 140):
             if at + 8 > end:
                 row.reason = f.CUT_IP
+                if at < end:
+                    row.proto = byte(buf, at)
+                    by_number(buf, row, end, 0)
                 return
             step = (byte(buf, at + 1) + 2) * 4 if proto == 51 else (byte(buf, at + 1) + 1) * 8
             proto = byte(buf, at)

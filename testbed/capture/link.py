@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 IPV4, IPV6 = 0x0800, 0x86DD
 PSEUDO = 1 << 48
+NETLINK = 824
+"""Type of link (ARPHRD) whose "protocol" in a Linux cooked header is no ethertype."""
 
 
 @kernel
@@ -83,7 +85,7 @@ def llc(buf: NDArray[np.uint8], at: int, end: int) -> tuple[int, int]:
         ):
             return be16(buf, at + 6), at + 8
         return 0, at
-    if byte(buf, at) == 6 and byte(buf, at + 1) == 6 and byte(buf, at + 2) == 3:
+    if byte(buf, at) == 6 and byte(buf, at + 2) == 3:  # the SAP of IP
         return IPV4, at + 3
     return 0, at
 
@@ -223,7 +225,7 @@ def link_layer(buf: NDArray[np.uint8], at: int, end: int, link: int) -> tuple[in
         if at + 16 > end:
             return 0, at, 0, 0, f.CUT_LINK
         src = be48(buf, at + 6) if be16(buf, at + 4) == 6 else 0
-        ethertype = be16(buf, at + 14)
+        ethertype = 0 if be16(buf, at + 2) == NETLINK else be16(buf, at + 14)
         if ethertype == 4:
             ethertype, at = llc(buf, at + 16, end)
         else:
@@ -234,7 +236,7 @@ def link_layer(buf: NDArray[np.uint8], at: int, end: int, link: int) -> tuple[in
         if at + 20 > end:
             return 0, at, 0, 0, f.CUT_LINK
         src = be48(buf, at + 12) if byte(buf, at + 11) == 6 else 0
-        ethertype = be16(buf, at)
+        ethertype = 0 if be16(buf, at + 8) == NETLINK else be16(buf, at)
         if ethertype == 4:
             ethertype, at = llc(buf, at + 20, end)
         else:
@@ -257,7 +259,7 @@ def link_layer(buf: NDArray[np.uint8], at: int, end: int, link: int) -> tuple[in
             )
         if family == 2:
             return IPV4, at + 4, 0, 0, 0
-        if family == 10 or family == 24 or family == 28 or family == 30:
+        if family == 24 or family == 28 or family == 30:
             return IPV6, at + 4, 0, 0, 0
         return 0, at + 4, 0, 0, 0
     if link == 105:

@@ -90,6 +90,8 @@ def services(tmp_path: Path, layers: Any, link: int = 1) -> list[str]:
         (Ether(type=0x8035) / Raw(bytes(40)), "non-ip"),  # RARP is not ethertype 0x0806
         (Dot3() / LLC(dsap=0x42, ssap=0x42, ctrl=3) / Raw(bytes(30)), "non-ip"),
         (Dot3() / LLC() / SNAP() / IP() / UDP(dport=53), "dns"),
+        (Dot3() / LLC(dsap=6, ssap=0x42, ctrl=3) / IP() / UDP(dport=53), "dns"),  # the SAP of IP
+        (Ether(type=0x86DD) / IP() / UDP(dport=53), "non-ip"),  # no IPv6 packet, whatever it is
         (ETHER / Dot1Q(vlan=5) / QUERY, "dns"),
         (ETHER / Dot1Q(vlan=5) / Dot1Q(vlan=6) / QUERY6, "dns"),
         (Ether(type=0x88A8) / Dot1Q(vlan=5) / PPPoE() / PPP() / QUERY, "dns"),
@@ -100,6 +102,36 @@ def services(tmp_path: Path, layers: Any, link: int = 1) -> list[str]:
 )  # fmt: skip
 def test_the_port_rule_is_followed_to_the_letter(tmp_path: Path, layers: Any, service: str) -> None:
     assert services(tmp_path, layers) == [service]
+
+
+@pytest.mark.parametrize(
+    ("layers", "captured", "service"),
+    [
+        (ETHER / IP() / TCP(dport=443), 26, "other-tcp"),
+        (ETHER / IP() / UDP(dport=53), 26, "other-udp"),
+        (ETHER / IP() / ICMP(), 24, "icmp"),
+        (ETHER / IP(frag=9) / UDP(dport=53), 24, "ip-fragment"),
+        (ETHER / IP() / TCP(dport=443), 23, "other-ip"),
+        (ETHER / IPv6() / TCP(dport=443), 21, "other-tcp"),
+        (ETHER / IPv6() / UDP(dport=53), 40, "other-udp"),
+        (ETHER / IPv6() / ICMPv6EchoRequest(), 21, "icmpv6"),
+        (ETHER / IPv6() / IPv6ExtHdrHopByHop() / ICMPv6EchoRequest(), 55, "icmpv6"),
+        (ETHER / IPv6() / IPv6ExtHdrHopByHop() / UDP(dport=53), 55, "other-udp"),
+        (ETHER / IPv6() / IPv6ExtHdrFragment(nh=17) / UDP(dport=53), 58, "other-ip"),
+        (ETHER / IPv6() / UDP(dport=53), 20, "other-ip"),
+    ],
+)  # fmt: skip
+def test_of_a_frame_cut_in_its_ip_header_the_protocol_number_still_counts(
+    tmp_path: Path, layers: Any, captured: int, service: str
+) -> None:
+    assert services(tmp_path, frame(layers)[:captured]) == [service]
+
+
+def test_a_cooked_frame_of_netlink_holds_no_ethertype(tmp_path: Path) -> None:
+    v1 = bytes.fromhex("00000338000000000000000000000800")
+    v2 = bytes.fromhex("0800000000000001033800000000000000000000")
+    assert services(tmp_path, v1 + bytes(QUERY), 113) == ["non-ip"]
+    assert services(tmp_path, v2 + bytes(QUERY), 276) == ["non-ip"]
 
 
 WIFI_DATA = bytes.fromhex("08020000") + bytes.fromhex("50c7bf000001204e7f000001aabbccddeeff") + b"\0\0"
