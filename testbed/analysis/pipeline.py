@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +26,7 @@ from testbed.analysis.tables import Tables
 from testbed.analysis.tally import add
 from testbed.capture.frame import REASONS, address_text, mac_text
 from testbed.capture.read import Capture
-from testbed.capture.source import STDIN
+from testbed.capture.source import copy_to, read_once
 from testbed.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -90,7 +89,11 @@ def analyse(
             spans, origin = as_states(disruptions, ledger.begin_ns, ledger.end_ns), "capture"
             tables, capture = read_tables(files, spans, window, progress, keep)
             ledger = _ledger(tables, about, spans, local, rule, window)
-    capture.names = [names[files.index(name)] for name in capture.names]
+    given = dict(zip(files, names, strict=True))
+    capture.names = [given[file] for file in capture.names]
+    capture.damages = [damage._replace(file=given[damage.file]) for damage in capture.damages]
+    for file, name in given.items():
+        capture.notes = [note.replace(f"{file}:", f"{name}:") for note in capture.notes]
     result = _result(ledger, capture, origin, disruptions, atlas, normal)
     if keep is not None:
         result.frame_keys = np.concatenate([np.empty(0, np.int32), *keep])
@@ -99,17 +102,28 @@ def analyse(
 
 @contextmanager
 def on_disk(names: list[str], *, twice: bool) -> Iterator[list[str]]:
-    """Give the captures as files; standard input that may be read twice becomes a temporary one."""
-    if STDIN not in names or not twice:
+    """Give the captures as files; what can be read only once becomes a temporary one, if read twice."""
+    if not twice or not any(map(read_once, names)):
         yield names
         return
-    import shutil
     import tempfile
 
-    with tempfile.NamedTemporaryFile(prefix="testbed-") as copy:
-        shutil.copyfileobj(sys.stdin.buffer, copy, 1 << 20)
-        copy.flush()
-        yield [copy.name if name == STDIN else name for name in names]
+    with ExitStack() as copies:
+        files = []
+        for name in names:
+            if read_once(name):
+                copy = copies.enter_context(tempfile.NamedTemporaryFile(prefix="testbed-"))
+                copy_to(name, copy)
+                files.append(copy.name)
+            else:
+                files.append(name)
+        try:
+            yield files
+        except UserError as error:  # tell the name that was given
+            text = str(error)
+            for name, file in zip(names, files, strict=True):
+                text = text.replace(f"'{file}'", f"'{name}'")
+            raise UserError(text) from None
 
 
 def _baseline(

@@ -19,7 +19,7 @@ import numpy as np
 from testbed.capture import records
 from testbed.capture.dissect import dissection_tables
 from testbed.capture.frame import FRAME
-from testbed.capture.source import PCAP_MAGICS, PCAPNG_MAGIC, STDIN, Stream, open_capture
+from testbed.capture.source import PCAP_MAGICS, PCAPNG_MAGIC, Stream, open_capture
 from testbed.errors import UserError
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class Capture:
     bytes_read: int = 0
     """Of the files on disk."""
     bytes_total: int | None = None
-    """Of the files on disk; None when standard input is among them."""
+    """Of the files on disk; None when a pipe is among them."""
 
     def chunks(self) -> Iterator[Chunk]:
         """Yield the frames of all files; raises UserError before the first if one is no capture."""
@@ -327,8 +327,8 @@ def _number(slot: _Slot, at: int, size: int, big: int) -> int:
 
 
 def _in_order(streams: list[Stream]) -> list[Stream]:
-    """Sort rotated captures by the time of their first frame; standard input keeps its place."""
-    if len(streams) < 2 or any(stream.name == STDIN for stream in streams):
+    """Sort rotated captures by the time of their first frame; with a pipe among them they stay as given."""
+    if len(streams) < 2 or any(stream.size is None for stream in streams):
         return streams
     firsts = [_first_time(stream.name) for stream in streams]
     order = sorted(range(len(streams)), key=lambda i: (firsts[i] is None, firsts[i] or 0, streams[i].name))

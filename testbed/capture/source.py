@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from stat import S_ISREG
+from typing import IO, TYPE_CHECKING, Any, BinaryIO
 
 from testbed.errors import UserError, WorldError
 
@@ -43,12 +45,12 @@ class _Decompressed:
     Input goes in small pieces, so that a bomb cannot blow up memory.
     """
 
-    def __init__(self, raw: BinaryIO, new: Callable[[], Any], piece: int) -> None:
+    def __init__(self, raw: BinaryIO, begin: bytes, new: Callable[[], Any], piece: int) -> None:
         self._raw = raw
         self._new = new
         self._piece = piece
         self._decoder: Any = None
-        self._input = b""
+        self._input = begin  # read already
         self._output = memoryview(b"")
 
     def readinto(self, window: memoryview) -> int:
@@ -86,7 +88,7 @@ class Stream:
     head: bytes
     """The first four bytes, read ahead."""
     size: int | None
-    """Bytes of the file on disk; None for standard input."""
+    """Bytes of the file on disk; None of what can be read only once."""
     position: Callable[[], int]
     """How many of those bytes were read."""
     close: Callable[[], None]
@@ -117,29 +119,58 @@ def open_capture(name: str) -> Stream:
     """Open a capture by path, or standard input for ``-``; raises UserError if it is none."""
     raw, size = _open(name)
     try:
-        first = raw.peek(4)[:4] if isinstance(raw, io.BufferedReader) else raw.read(4)
+        first = raw.read(4)
     except OSError as error:
         raise UserError(f"cannot read '{name}': {error.strerror or error}") from error
-    file: Any = raw
-    if first[:2] == _GZIP:
-        file = _Decompressed(raw, lambda: zlib.decompressobj(wbits=31), _GZIP_PIECE)
-    elif first == _ZSTD:
-        file = _zstd(name, raw)
-    stream = Stream(name, file, b"", size, raw.tell if size is not None else int, raw.close)
-    window = memoryview(bytearray(4))
-    got = stream.read_into(window)
-    stream.head = bytes(window[:got])
-    if got < 4:
+    position = raw.tell if size is not None else int
+    stream = Stream(name, raw, first, size, position, raw.close)
+    if first[:2] == _GZIP or first == _ZSTD:
+        if first == _ZSTD:
+            stream.file = _zstd(name, raw, first)
+        else:
+            stream.file = _Decompressed(raw, first, lambda: zlib.decompressobj(wbits=31), _GZIP_PIECE)
+        stream.head = b""
+        window = memoryview(bytearray(4))
+        got = stream.read_into(window)
+        stream.head = bytes(window[:got])
+    if stream.broken or (stream.head not in PCAP_MAGICS and stream.head != PCAPNG_MAGIC):
         raw.close()
-        what = stream.broken or ("it is empty" if got == 0 else "it is too short")
-        raise UserError(f"'{name}' is not a capture: {what}")
-    if stream.head not in PCAP_MAGICS and stream.head != PCAPNG_MAGIC:
-        raw.close()
-        raise UserError(
-            f"'{name}' is not a capture: it begins with {stream.head.hex(' ')}; "
-            "pcap and pcapng files are read, also compressed with gzip or zstd"
-        )
+        if stream.broken:
+            raise UserError(f"'{name}' is not a capture: {stream.broken}")
+        raise UserError(_no_capture(name, stream.head))
     return stream
+
+
+def read_once(name: str) -> bool:
+    """Tell whether a capture can be read only once: standard input, a pipe."""
+    try:
+        return name == STDIN or not S_ISREG(os.stat(name).st_mode)
+    except OSError:
+        return False
+
+
+def copy_to(name: str, file: IO[bytes]) -> None:
+    """Copy a capture that can be read only once into a file; raises UserError if it is none."""
+    import shutil
+
+    raw, _ = _open(name)
+    with raw:
+        begin = raw.read(4)
+        if begin[:2] != _GZIP and begin != _ZSTD and begin not in PCAP_MAGICS and begin != PCAPNG_MAGIC:
+            raise UserError(_no_capture(name, begin))
+        file.write(begin)
+        shutil.copyfileobj(raw, file, 1 << 20)
+    file.flush()
+
+
+def _no_capture(name: str, begin: bytes) -> str:
+    """Say why something that begins so is no capture."""
+    if len(begin) < 4:
+        return f"'{name}' is not a capture: it is {'too short' if begin else 'empty'}"
+    return (
+        f"'{name}' is not a capture: it begins with {begin.hex(' ')}; "
+        "pcap and pcapng files are read, also compressed with gzip or zstd"
+    )
 
 
 def _open(name: str) -> tuple[io.BufferedReader, int | None]:
@@ -152,18 +183,19 @@ def _open(name: str) -> tuple[io.BufferedReader, int | None]:
                 f"'{name}' is a folder; give the capture files in it (for a run's folder: --run {name})"
             )
         raw = path.open("rb")
-        return raw, path.stat().st_size
+        about = os.fstat(raw.fileno())
+        return raw, about.st_size if S_ISREG(about.st_mode) else None
     except FileNotFoundError:
         raise UserError(f"there is no file '{name}'") from None
     except OSError as error:
         raise UserError(f"cannot open '{name}': {error.strerror}") from error
 
 
-def _zstd(name: str, raw: BinaryIO) -> _Decompressed:
+def _zstd(name: str, raw: BinaryIO, begin: bytes) -> _Decompressed:
     try:
         import zstandard
     except ImportError:
         need = "install the package 'zstandard' to read it"
         raise WorldError(f"'{name}' is compressed with zstd; {need}") from None
     decompressor = zstandard.ZstdDecompressor(max_window_size=_MAX_ZSTD_WINDOW)
-    return _Decompressed(raw, decompressor.decompressobj, _ZSTD_PIECE)
+    return _Decompressed(raw, begin, decompressor.decompressobj, _ZSTD_PIECE)

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import gzip
+import os
 import struct
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -12,8 +14,9 @@ from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
 
 from testbed.analysis import analyse
+from testbed.analysis.run import State
 from testbed.capture.read import Capture
-from testbed.errors import TestbedError
+from testbed.errors import TestbedError, UserError
 from tests.unit.captures import BEGIN, HUB, PLUG, Home, block, frame, interface, packet, pcap, save, section
 
 if TYPE_CHECKING:
@@ -146,3 +149,40 @@ def test_no_mutation_of_a_capture_crashes_or_miscounts(
         return
     assert sum(result.protocol_packets.values()) == result.frames
     assert time.perf_counter() - start < 30  # compiling included
+
+
+@pytest.mark.parametrize("twice", [True, False])
+def test_a_pipe_is_read_once_and_keeps_its_name(tmp_path: Path, twice: bool) -> None:
+    pipe = tmp_path / "pipe.pcap"
+    os.mkfifo(pipe)
+
+    def write() -> None:
+        with pipe.open("wb", buffering=0) as file:  # in dribs, the first shorter than a magic number
+            for i in range(0, len(GOOD), 3):
+                file.write(GOOD[i : i + 3])
+            file.write(b"\x00" * 5)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    states = None if twice else [State("all", int(BEGIN) * 10**9, int(BEGIN + 9) * 10**9)]
+    result = analyse(pipe, states=states)
+    writer.join()
+    assert result.frames == 3
+    assert result.captures == [str(pipe)]
+    assert [damage.file for damage in result.damages] == [str(pipe)]
+
+
+@pytest.mark.parametrize("begin", [b"", b"\0\0", b"\0\0\0\0"])
+def test_what_comes_through_a_pipe_and_is_no_capture_is_not_copied(tmp_path: Path, begin: bytes) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=lambda: pipe.write_bytes(begin))
+    writer.start()
+    with pytest.raises(UserError, match=f"'{pipe}' is not a capture"):
+        analyse(pipe)
+    writer.join()
+
+
+def test_a_device_that_never_ends_is_refused_at_its_first_bytes() -> None:
+    with pytest.raises(UserError, match="begins with 00 00 00 00"):
+        analyse("/dev/zero")
