@@ -133,6 +133,8 @@ ENCRYPTED_SERVICES = (f.HTTPS, f.QUIC, f.MQTTS, f.GCM, f.WEAVE)
 """Ports whose protocols encrypt: TLS, QUIC, and Weave's own security."""
 PLAINTEXT_SERVICES = (f.HTTP, f.MQTT, f.NTP, f.SSDP, f.MDNS, f.TPLINK, f.TUYA, f.COAP)
 """Application data in the clear; finding one's way (DHCP, DNS, ARP, ICMP, IGMP) is not counted."""
+HOUSE_SERVICES = (f.TPLINK, f.TUYA)
+"""What is spoken on these ports in the house only; of a server out there the port says nothing."""
 
 
 def secrecy(ledger: Ledger) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
@@ -146,5 +148,6 @@ def secrecy(ledger: Ledger) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     plain_words = [EVIDENCE.index(word) for word in ("HTTP", "MQTT", "NTP", "SSDP", "mDNS")]
     silent = said == 0
     encrypted = np.isin(said, encrypted_words) | (silent & np.isin(service, ENCRYPTED_SERVICES))
-    plain = np.isin(said, plain_words) | (silent & np.isin(service, PLAINTEXT_SERVICES))
+    unknown = ledger.roles.remote & np.isin(service, HOUSE_SERVICES)
+    plain = np.isin(said, plain_words) | (silent & np.isin(service, PLAINTEXT_SERVICES) & ~unknown)
     return encrypted, plain

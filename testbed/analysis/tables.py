@@ -194,8 +194,8 @@ class Tables:
     def compact(self) -> None:
         """Merge cells of the same key, segment and window, and order them; make room.
 
-        When merging alone does not help, the log grows; beyond `MAX_CELLS` the windows get twice
-        as long, which only happens to captures that span centuries or hold hostile traffic.
+        When merging alone does not help, the log grows; beyond `MAX_CELLS` the windows get twice as
+        long. That takes a year of a busy home, centuries of a quiet one, or hostile traffic.
         """
         while True:
             cells = self.cells

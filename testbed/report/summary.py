@@ -87,11 +87,13 @@ def sentences(analysis: Analysis) -> list[str]:
             f"{plainest.device} is the most readable: {plainest.plaintext_pct:.0f} % of its bytes are "
             f"application data in the clear, {plainest.encrypted_pct:.0f} % are encrypted."
         )
-    kept = [row for row in analysis.periods if row.protocol not in _HOUSEKEEPING]
+    names = {row.device for row in analysis.devices}
+    schedules = [row for row in analysis.periods if row.device in names]
+    kept = [row for row in schedules if row.protocol not in _HOUSEKEEPING]
     if kept:
         fastest = min(kept, key=lambda row: row.period_s)
         out.append(
-            f"{len(kept)} schedules were found; the fastest is {fastest.device}'s {fastest.protocol}, "
+            f"{len(schedules)} schedules were found; the fastest is {fastest.device}'s {fastest.protocol}, "
             f"every {every(fastest.period_s)}."
         )
     out += _broken(analysis)
