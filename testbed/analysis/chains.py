@@ -249,9 +249,9 @@ def sort_by_buckets(
     low, high = values[0], values[0]
     for i in range(count):
         low, high = min(low, values[i]), max(high, values[i])
-    last = len(buckets) - 2
+    last = min(count, len(buckets) - 2)
     scale = last / (high - low) if high > low else 0.0
-    for k in range(len(buckets)):
+    for k in range(last + 2):
         buckets[k] = 0
     for i in range(count):
         buckets[int((values[i] - low) * scale) + 1] += 1

@@ -146,7 +146,7 @@ def sums_at(place: NDArray[np.int64], amount: NDArray[Any], places: int) -> NDAr
 
 @kernel
 def number_rows(
-    rows: NDArray[np.int64], index: NDArray[np.int64], group: NDArray[np.int64], first: NDArray[np.int64]
+    rows: NDArray[np.int64], index: NDArray[np.int32], group: NDArray[np.int64], first: NDArray[np.int64]
 ) -> int:
     """Give equal rows the same number; `index` is a hash table, zeros, of a power of two in size."""
     mask = len(index) - 1
@@ -182,7 +182,7 @@ def group_rows(*columns: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.in
     Returns (group, first): the number of each row, and the first row of each number.
     """
     rows = np.ascontiguousarray(np.stack(columns, axis=1), np.int64)
-    index = np.zeros(1 << max(4, (2 * len(rows)).bit_length()), np.int64)
+    index = np.zeros(1 << max(4, (3 * len(rows) // 2).bit_length()), np.int32)
     group, first = np.empty(len(rows), np.int64), np.empty(len(rows), np.int64)
     count = number_rows(rows, index, group, first)
     return group, first[:count]

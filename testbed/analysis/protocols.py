@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from testbed.analysis.ledger import BETWEEN, DIRECTIONS
+from testbed.analysis.ledger import BETWEEN, DIRECTIONS, PROTOCOLS
 from testbed.analysis.order import group_rows, sums_at
 from testbed.analysis.rows import ProtocolRow, StateRow
 from testbed.capture import frame as f
@@ -65,13 +65,14 @@ def _rows(
 def whole_capture(ledger: Ledger) -> dict[str, Any]:
     """Return the totals of `analysis.json`: each frame counted once, by the port rule."""
     packets, size = ledger.key_totals()
-    by_service = {}
-    service = ledger.keys["service"]
-    for code, name in enumerate(SERVICES):
-        chosen = service == code
-        count = int(packets[chosen].sum())
-        if count:
-            by_service[name] = {"packets": count, "bytes": int(size[chosen].sum())}
+    counts, sizes = (
+        sums_at(ledger.keys["service"], amount, len(SERVICES)).tolist() for amount in (packets, size)
+    )
+    by_service = {
+        name: {"packets": counts[code], "bytes": sizes[code]}
+        for code, name in enumerate(SERVICES)
+        if counts[code]
+    }
     names = (*APPLICATIONS, "ICMP", "ICMPv6", "IGMP", "ARP", "TCP", "UDP", "other")
     return {
         "protocol_packets": _by_name(ledger, ledger.by_port, packets, names),
@@ -84,12 +85,10 @@ def whole_capture(ledger: Ledger) -> dict[str, Any]:
 def _by_name(
     ledger: Ledger, application: NDArray[np.int64], amounts: NDArray[np.int64], names: tuple[str, ...]
 ) -> dict[str, int]:
-    out = dict.fromkeys(names, 0)
-    for i, name in enumerate(APPLICATIONS):
-        out[name] = int(amounts[application == i].sum())
-    for i, name in enumerate(TRANSPORTS):
-        out[name] = int(amounts[(application < 0) & (ledger.transport == i)].sum())
-    return out
+    code = np.where(application >= 0, application, ledger.transport + len(APPLICATIONS))
+    sums = sums_at(code, amounts, len(PROTOCOLS)).tolist()
+    found = dict(zip(PROTOCOLS, sums, strict=True))
+    return {name: found[name] for name in names}
 
 
 def payload_evidence(ledger: Ledger, packets: NDArray[np.int64], size: NDArray[np.int64]) -> dict[str, Any]:

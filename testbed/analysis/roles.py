@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from testbed.analysis.nets import PRIVATE, Address, Nets, are_unicast, is_unicast
-from testbed.analysis.order import KeySums, group_rows, key_sums, sums_at
+from testbed.analysis.order import KeySums, distinct, group_rows, key_sums, sums_at
 from testbed.analysis.tables import ARP_ADDRESS, DHCP_ADDRESS, DHCP_NAME, DHCP_ROUTER, MDNS_NAME
 from testbed.capture.frame import ARP, NON_IP, address_text, mac_text
 
@@ -213,8 +213,7 @@ def _spoken_to(keys: NDArray[np.void]) -> set[int]:
     """Return the stations that take part in unicast."""
     src, dst = keys["src"], keys["dst"]
     unicast = (dst >> 40 & 1 == 0) & (dst != 0) & (src != 0)
-    both = np.concatenate([src[unicast], dst[unicast]])
-    return set(both[group_rows(both)[1]].tolist())
+    return set(distinct(np.concatenate([src[unicast], dst[unicast]])).tolist())
 
 
 def _stations(weights: dict[int, int], gateways: set[int]) -> list[int]:
