@@ -17,7 +17,6 @@ import numpy as np
 from testbed.analysis.attempts import attempts, unreachables
 from testbed.analysis.order import distinct, quantiles
 from testbed.analysis.run import State
-from testbed.analysis.tables import ONWARD_NS
 from testbed.capture.frame import DHCP
 
 if TYPE_CHECKING:
@@ -29,7 +28,8 @@ INTERNET_OFF, NETWORK_OFF, RECORDER_STOPPED = "internet-off", "network-off", "re
 LEAST_S = 180.0
 """Shortest silence that is called a disruption."""
 USUAL_FACTOR = 10.0
-"""How many times longer than the 99th percentile of silences it must be."""
+USUAL_SHARE = 0.99
+"""How many times longer it must be than this share of all silences."""
 FEWEST_ATTEMPTS = 5
 """Attempts that must have failed for the Internet to be called off."""
 SETTLE_S = 180.0
@@ -73,8 +73,10 @@ def _silences(time_ns: NDArray[np.int64]) -> list[tuple[int, int]]:
     gaps = np.diff(time_ns)
     if not len(gaps) or gaps.max() < LEAST_S * 1e9:
         return []
-    (usual,) = quantiles(gaps, (0.99,))
-    least = max(LEAST_S * 1e9, USUAL_FACTOR * max(usual, float(ONWARD_NS)))
+    least = LEAST_S * 1e9
+    if np.count_nonzero(gaps > least / USUAL_FACTOR) >= (1 - USUAL_SHARE) * len(gaps) - 1:
+        (usual,) = quantiles(gaps, (USUAL_SHARE,))
+        least = max(least, USUAL_FACTOR * usual)
     return [(int(time_ns[i]), int(time_ns[i + 1])) for i in np.flatnonzero(gaps >= least)]
 
 
