@@ -72,8 +72,9 @@ def find(kernel: Kernel, spec: tuple[Any, ...]) -> Callable[..., Any] | None:
                 return None
             try:
                 return _load(image, spec)
-            except Exception:
-                kept.keep(name, _CANNOT)  # or every process would compile it, for nothing
+            except OSError as error:
+                if error.errno is None:  # not understood: every process would compile it, for nothing
+                    kept.keep(name, _CANNOT)
                 raise
         except Exception:  # a change inside Numba: what is lost is start-up time
             if os.environ.get("CI") == "true":

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import json
 import subprocess
 import sys
@@ -31,6 +32,14 @@ def test_analyse_writes_a_folder_and_prints_a_summary(
     printed = capsys.readouterr().out
     assert "10 frames" in printed and "plug" in printed and "HTTPS" in printed
     assert json.loads((out / "analysis.json").read_text())["frames"] == 10
+
+
+@pytest.mark.parametrize("arguments", [["--no-figures"], ["--rule", "nonsense"]])
+def test_whoever_calls_the_command_keeps_his_search_for_cycles(
+    capture: str, tmp_path: Path, arguments: list[str]
+) -> None:
+    main(["analyse", capture, "--out", str(tmp_path / "out"), "--quiet", *arguments])
+    assert gc.isenabled()
 
 
 def test_an_existing_folder_is_refused_without_force(
