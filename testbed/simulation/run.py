@@ -77,7 +77,7 @@ def _play(
     try:
         world.start()
         while env.now < timeline.end_ns:
-            env.run(until=min(timeline.end_ns, env.now + SLICE_NS))
+            env.run_until(min(timeline.end_ns, env.now + SLICE_NS))
             if len(tape) >= BATCH_RECORDS or len(tape.arena) >= BATCH_BYTES:
                 output.put(tape.take(env.now - 1), network.labels, log.take())
             if progress is not None:
