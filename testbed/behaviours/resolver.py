@@ -132,7 +132,7 @@ async def _ask(
     if settings.rotate and servers:
         state.turn = (state.turn + 1) % len(servers)
         servers = servers[state.turn :] + servers[: state.turn]
-    problem = NotResolved(name, "no server")
+    problem: NotResolved | None = None
     timeout_s = settings.timeout
     tries = 0
     for _ in range(settings.tries):
@@ -140,19 +140,19 @@ async def _ask(
             why = why or "every server at once"
             return await _race(host, settings, state, servers, (name, qtype, timeout_s, attempt, why))
         for server in servers:
-            if tries:
+            if problem is not None:
                 why = f"resolver: {problem.outcome}, try {tries + 1}"
             question = (name, qtype, timeout_s, attempt + tries, why)
             tries += 1
             try:
                 return await _ask_one(host, settings, state, server, question)
             except NotResolved as failure:
-                problem = failure
                 final = failure.outcome in _FINAL
                 if final or (settings.on_error == "fail" and failure.outcome != NoReply.outcome):
                     raise
+                problem = failure
         timeout_s *= settings.timeout_factor
-    raise problem
+    raise problem or NotResolved(name, "no server")
 
 
 _Question = tuple[str, str, float, int, str]
@@ -166,19 +166,19 @@ async def _ask_one(
     query = dns.query(_ident(host, settings, state), name, qtype)
     about = About("DNS", name, attempt, why)
     try:
-        reply = dns.answers(await host.udp_request(server, _PORT, query, timeout_s, about, settings.port))
+        reply = await host.udp_request(server, _PORT, query, timeout_s, about, settings.port)
+        rcode, addresses, ttl_s = dns.found(reply, qtype)
     except LinkDown:
         raise
     except NetError as problem:
         raise NotResolved(name, problem.outcome) from None
     except ValueError:
         raise NotResolved(name, "garbage") from None
-    if reply.rcode != dns.NOERROR:
-        raise NotResolved(name, _RCODES.get(reply.rcode, f"rcode {reply.rcode}"))
-    addresses = reply.addresses(qtype)
+    if rcode != dns.NOERROR:
+        raise NotResolved(name, _RCODES.get(rcode, f"rcode {rcode}"))
     if not addresses:
         raise NotResolved(name, _NO_DATA)
-    return addresses, float(min(record.ttl for record in reply.records))
+    return addresses, ttl_s
 
 
 async def _race(

@@ -109,6 +109,23 @@ def answers(data: bytes) -> Reply:
     return Reply(data[0] << 8 | data[1], data[3] & 15, _records(data[2:]))
 
 
+def found(data: bytes, qtype: str) -> tuple[int, tuple[str, ...], float]:
+    """Return what a client takes from an answer: rcode, addresses, and for how many seconds they hold.
+
+    ValueError if it is no DNS answer.
+    """
+    if len(data) < 12 or not data[2] & 0x80:
+        raise ValueError("not a DNS answer")
+    return _found(data[2:], qtype)
+
+
+@lru_cache(maxsize=16384)
+def _found(tail: bytes, qtype: str) -> tuple[int, tuple[str, ...], float]:
+    reply = answers(b"\0\0" + tail)
+    ttl_s = min((record.ttl for record in reply.records), default=0)
+    return reply.rcode, reply.addresses(qtype), float(ttl_s)
+
+
 @lru_cache(maxsize=16384)
 def _records(tail: bytes) -> tuple[Record, ...]:
     return tuple(record_of(rr) for rr in parse(b"\0\0" + tail).rr)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from testbed.host import TlsHello
 
+RECORD_HEADER_BYTES = 5
 MOST_PLAINTEXT = 16384
 """Bytes of plaintext in one record (RFC 5246 §6.2.1)."""
 

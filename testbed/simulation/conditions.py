@@ -62,33 +62,38 @@ class Bucket:
         self.queue_ns = round(link.queue * 1e9)
         self.at = -NEVER
 
-    def _fill(self, at: int) -> None:
+    def _fill(self, at: int) -> float:
+        """Let the tokens come in that are due by then; return how many there are."""
         passed = at - self.at
-        if passed > 0:
-            self.tokens += passed * self.bytes_per_ns
-            if self.tokens > self.burst:
-                self.tokens = self.burst
-            self.at = at
+        if passed <= 0:
+            return self.tokens
+        self.at = at
+        tokens = self.tokens + passed * self.bytes_per_ns
+        if tokens > self.burst:
+            tokens = self.burst
+        self.tokens = tokens
+        return tokens
 
     def wait(self, at: int) -> int:
         """Return how long a packet sent now would queue, ns."""
-        self._fill(at)
-        return 0 if self.tokens >= 0 else round(-self.tokens / self.bytes_per_ns)
+        tokens = self._fill(at)
+        return 0 if tokens >= 0 else round(-tokens / self.bytes_per_ns)
 
     def room(self, at: int, size: int) -> bool:
         """Tell whether `size` bytes pass without waiting; take them if so."""
-        self._fill(at)
-        if self.tokens < size:
+        tokens = self._fill(at)
+        if tokens < size:
             return False
-        self.tokens -= size
+        self.tokens = tokens - size
         return True
 
     def take(self, at: int, size: int) -> int | None:
         """Take a packet's tokens; return its wait in ns, or None when the queue is full."""
-        wait = self.wait(at)
+        tokens = self._fill(at)
+        wait = 0 if tokens >= 0 else round(-tokens / self.bytes_per_ns)
         if wait > self.queue_ns:
             return None
-        self.tokens -= size
+        self.tokens = tokens - size
         return wait
 
     def owe(self, at: int, size: int) -> None:
@@ -104,7 +109,7 @@ class Conditions:
         self.timeline = timeline
         self.wan = wan
         self.changes = timeline.changes()
-        self.changed = self.next_change = -NEVER
+        self.changed = self.next_change = self._well_until = -NEVER
         self.uplink = "up"
         self.lan = True
         self.disturbed = False
@@ -129,6 +134,14 @@ class Conditions:
         self.lan = self.timeline.lan.at(now)
         spans: list[Outage | Impaired] = [*self.timeline.outages, *self.timeline.impaired]
         self.disturbed = bool(self.wan.loss) or any(span.begin <= now < span.end for span in spans)
+        well = self.uplink == "up" and self.lan and not self.disturbed
+        self._well_until = self.next_change if well else -NEVER
+
+    def well_until(self, now: int) -> int:
+        """Return until when LAN and WAN stay up and undisturbed; a moment long past if they are not now."""
+        if now >= self.next_change:
+            self.advance(now)
+        return self._well_until
 
     def calm(self, now: int) -> bool:
         """Tell whether the WAN is up and undisturbed now; it stays so until `next_change`."""
@@ -163,7 +176,7 @@ class Conditions:
 
     def access(self, node: Node, at: int, size: int, *, upwards: bool) -> tuple[bool, int]:
         """Return whether a frame on the device's access link is lost, and its extra delay in ns."""
-        if not self._disturbed_at(at):
+        if self.changed <= at < self.next_change and not self.disturbed:
             return False, 0
         extra = self._impaired(node, at, size, node.name, upwards=upwards)
         return extra is None, extra or 0
@@ -171,7 +184,7 @@ class Conditions:
     def cross(self, node: Node, at: int, size: int, upwards: bool) -> int | None:
         """Return the extra delay (ns) of a packet that crosses the WAN now, None when it is lost."""
         bucket = self.up_bucket if upwards else self.down_bucket
-        if not self._disturbed_at(at):
+        if self.changed <= at < self.next_change and not self.disturbed:
             return bucket.take(at, size) if bucket is not None else 0
         if self.wan.loss and node.loss_rng.random() < self.wan.loss:
             return None
@@ -180,10 +193,6 @@ class Conditions:
             return None
         extra = self._impaired(node, at, size, None, upwards=upwards)
         return None if extra is None else wait + extra
-
-    def _disturbed_at(self, at: int) -> bool:
-        """Tell whether anything may be out of the ordinary then; looks closer where it is not known."""
-        return self.disturbed or not self.changed <= at < self.next_change
 
     def _impaired(self, node: Node, at: int, size: int, link: str | None, *, upwards: bool) -> int | None:
         """Return the extra delay (ns) on an impaired link (a device's, or the WAN), None when lost there."""

@@ -67,6 +67,10 @@ class Course(NamedTuple):
     """When its last segment passes the router."""
 
 
+Words = tuple[t.Payload, int, t.Payload, int]
+"""What the client says in an operation and its bytes on the wire, and the same of the server."""
+SILENCE: Words = (b"", 0, b"", 0)
+
 Sizes = tuple[int, int, int, bool]
 """A request and its answer: bytes up, bytes down, the server's time to think (ns), whether it closes."""
 
@@ -76,6 +80,7 @@ class Connection:
 
     about: About = About("TCP")
     """What the connection was last used for: labels its kernel's own segments."""
+    label: int
 
     def __init__(
         self, network: Network, node: Node, behaviour: str, server: Server | None, port: int, peer: str,
@@ -97,14 +102,15 @@ class Connection:
         station = self.server.station
         self.peer_boots = station.boots if station is not None else 0
         rng = node.rng
-        self.seqs = [rng.getrandbits(32), rng.getrandbits(32)]
-        self.ipids = [rng.getrandbits(16), rng.getrandbits(16)]
-        self.stamps = (node.stamp, rng.getrandbits(31))
-        self.echoes = [-NEVER, -NEVER]
+        # What each side sends next; they wrap around when they are written.
+        self.client_seq, self.server_seq = rng.getrandbits(32), rng.getrandbits(32)
+        self.client_ipid, self.server_ipid = rng.getrandbits(16), rng.getrandbits(16)
+        self.client_stamp, self.server_stamp = node.stamp, rng.getrandbits(31)
+        self.client_sent = self.server_sent = -NEVER
+        """When each side last sent something that arrived: what the other's timestamps echo."""
         secret = rng.randbytes(32) if hello else b""
-        self.sealing = Sealing(hello, secret, self.server.host_name, network.pool)
-        window = node.stack.initial_window
-        self.cwnd = (window, 10)
+        self.sealing = Sealing(hello, secret, self.server.host_name, network.tape.pool)
+        self.cwnd = self.first_cwnd = (node.stack.initial_window, 10)
         self.timers: tuple[Timer, Timer] | None = None
         """What the kernels learned of the round trip while something was wrong."""
         self.quiet = -NEVER
@@ -120,6 +126,9 @@ class Connection:
         self.wan = (
             self.server.delay_ns + network.conditions.wan_ns + self.jitter_ns if self.server.delay_ns else 0
         )
+        self.way = (id(node.stack), self.lan, self.wan)
+        self.ttls = node.model.ttl | self.server.ttl << 8
+        self.server_mac = self.server.mac_int or network.router.mac
 
     def forgotten(self, at: int) -> bool:
         """Whether the server has dropped the connection by then; it remembers none from before a restart."""
@@ -135,16 +144,18 @@ class Connection:
         return station is None or (station.link == "home" and station.boots == self.peer_boots)
 
     def _exchange(self, about: About) -> tuple[int, int]:
-        self.node.exchanges += 1
-        self.about = about
-        return self.node.exchanges, self.network.label(self.node.name, self.behaviour, about)
+        node = self.node
+        node.exchanges += 1
+        if about is not self.about:
+            self.about = about
+            self.label = self.network.label(node.name, self.behaviour, about)
+        return node.exchanges, self.label
 
     def _course(
         self,
         sizes: Sizes | None,
         plan: Plan | None,
-        up: bytes,
-        down: bytes,
+        words: Words,
         start: int,
         deadline: int,
         label: int,
@@ -157,15 +168,18 @@ class Connection:
         network, node = self.network, self.node
         conditions, library = network.conditions, network.library
         shift, pace = 0, 0
-        calm = self._there() if not self.wan else node.link == "open"
-        if self.wan and not calm and conditions.calm(network.env.now):
-            calm, shift, pace = self._room(start, len(up), len(down))
+        if self.wan:
+            calm = node.link == "open"
+            if not calm and conditions.calm(network.env.now):
+                calm, shift, pace = self._room(start, words[1], words[3])
+        else:
+            calm = self._there()
         if sizes is not None:
             small = sizes[0] < SMALL_UP_BYTES and sizes[1] < SMALL_DOWN_BYTES
-            cwnd = (node.stack.initial_window, 10) if small else self._window(start)
-            key: Key = (sizes, cwnd, id(node.stack), self.lan, self.wan, pace)
+            cwnd = self.first_cwnd if small else self._window(start)
+            key: Key = (sizes, cwnd, self.way, pace)
         else:
-            key = (plan, id(node.stack), self.lan, self.wan, pace)
+            key = (plan, self.way, pace)
             cwnd = self.cwnd
         if calm and (self.session is not None or self.port in self.server.ports):
             script = library.find(key)
@@ -174,18 +188,17 @@ class Connection:
                 script = library.make(key, chosen, node.stack, self.lan, self.wan, pace)
             played = script.played
             began = start + shift
-            last = began + script.span
-            end = max(last, began + played.quiet)
-            if end < conditions.next_change and end < node.link_until and began + played.done <= deadline:
-                row = self._record(script.number, began, up, down, label, exchange, script.span)
+            done, end = began + played.done, began + script.end
+            if end < conditions.next_change and end < node.link_until and done <= deadline:
+                row = self._record(script.number, began, words, label, exchange, script.span)
                 self.timers = None
-                return Course(began, played, None, began + played.done, row, last)
+                return Course(began, played, None, done, row, began + script.span)
         chosen = (plan or self._turns(sizes, cwnd))._replace(timers=self.timers)
         path = LivePath(conditions, node, self.server, self.port, self)
         played = play(chosen, node.stack, network.server_stack, path, start, min(deadline, node.link_until))
         self.timers = played.timers
         script = network.tape.script(played, node.stack, network.server_stack)
-        row = self._record(script.number, start, up, down, label, exchange, script.span)
+        row = self._record(script.number, start, words, label, exchange, script.span)
         self._errors(played, start, label)
         failure = FAILURES.get(played.outcome)
         return Course(start, played, failure, start + played.done, row, start + script.span)
@@ -223,49 +236,48 @@ class Connection:
             size = next((s.length for s in played.segments if s.side == CLIENT and s.seq == seq), 0)
             quoted = quoted_segment(
                 node.model.ttl,
-                (self.ipids[0] + index) & 0xFFFF,
+                (self.client_ipid + index) & 0xFFFF,
                 (node.ip, self.local_port),
                 (self.server.ip, self.port),
-                self.seqs[0] + seq,
+                self.client_seq + seq,
                 40 + size,
             )
             network.unreachable(node, start + when, label, quoted, network.code(start + when), None)
 
     def _record(
-        self, script: int, start: int, up: bytes, down: bytes, label: int, exchange: int, span: int
+        self, script: int, start: int, words: Words, label: int, exchange: int, span: int
     ) -> int | None:
         node, server, tape = self.node, self.server, self.network.tape
         if node.link != "home" or start + span < 0:
             return None
-        up_at = len(tape.arena)
-        tape.arena += up
-        down_at = up_at + len(up)
-        tape.arena += down
+        up, up_bytes, down, down_bytes = words
         return tape.plan(
             start, NEVER, NEVER, label, exchange, script, node.mac_int,
-            server.mac_int or self.network.router.mac, node.ip, server.ip, self.local_port, self.port,
-            node.model.ttl | server.ttl << 8, *self.seqs, *self.ipids, up_at, down_at, len(up), len(down),
-            *self.stamps, self.echoes[SERVER], self.echoes[CLIENT],
+            self.server_mac, node.ip, server.ip, self.local_port, self.port, self.ttls,
+            self.client_seq, self.server_seq, self.client_ipid, self.server_ipid,
+            tape.payload(up), tape.payload(down), up_bytes, down_bytes,
+            self.client_stamp, self.server_stamp, self.server_sent, self.client_sent,
         )  # fmt: skip
 
     def _adopt(self, course: Course) -> None:
         """Move the connection's counters past a plan; its delayed ACK yields to the next words."""
-        played = course.played
-        if self.row is not None and self.last >= course.start:
-            self.network.tape.cut_plan(self.row, course.start, t.P_ACK_CUT)
-        self.row, self.last, self.course = course.row, course.last, course
-        seqs, ipids, advance, counts = self.seqs, self.ipids, played.advance, played.counts
-        seqs[0] = (seqs[0] + advance[0]) & 0xFFFFFFFF
-        seqs[1] = (seqs[1] + advance[1]) & 0xFFFFFFFF
-        ipids[0] = (ipids[0] + counts[0]) & 0xFFFF
-        ipids[1] = (ipids[1] + counts[1]) & 0xFFFF
+        start, played, _, _, row, last = course
+        if self.last >= start and self.row is not None:
+            self.network.tape.cut_plan(self.row, start, t.P_ACK_CUT)
+        self.row, self.last, self.course = row, last, course
+        up, down = played.advance
+        self.client_seq += up
+        self.server_seq += down
+        up, down = played.counts
+        self.client_ipid += up
+        self.server_ipid += down
         client, server = played.last_sent
         if client != BEFORE:
-            self.echoes[0] = course.start + client
+            self.client_sent = start + client
         if server != BEFORE:
-            self.echoes[1] = course.start + server
+            self.server_sent = start + server
         self.cwnd = played.cwnd
-        quiet = course.start + played.quiet
+        quiet = start + played.quiet
         if quiet > self.quiet:
             self.quiet = quiet
 
@@ -283,7 +295,7 @@ class Connection:
         key = ("keepalive", self.lan, self.wan, answered)
         make = partial(keepalive, self.lan, self.wan, answered=answered)
         script = network.library.kept(key, self.node.stack, make)
-        row = self._record(script.number, at, b"", b"", label, exchange, script.span)
+        row = self._record(script.number, at, SILENCE, label, exchange, script.span)
         if row is not None:
             network.tape.cut_plan(row, self.node.link_until)
         self._adopt(Course(at, script.played, None, at, row, at))
@@ -297,7 +309,7 @@ class Connection:
             self._rewind(now)
             exchange, label = self._exchange(About(*self.about[:2], why="abort"))
             script = self.network.library.kept(("reset", self.lan), node.stack, partial(reset, self.lan))
-            row = self._record(script.number, now, b"", b"", label, exchange, self.lan)
+            row = self._record(script.number, now, SILENCE, label, exchange, self.lan)
             if row is not None and now + self.lan >= node.link_until:
                 self.network.tape.cut_plan(row, now)
         self._gone()
@@ -307,14 +319,14 @@ class Connection:
         course = self.course
         if course is None or (course.failure is None and self.last <= now):
             return
-        advance = course.played.advance
-        base = [(self.seqs[side] - advance[side]) & 0xFFFFFFFF for side in (CLIENT, SERVER)]
+        up, down = course.played.advance
         sent = heard = 0
         for segment in course.played.segments:
             if segment.side == CLIENT and course.start + segment.sent <= now:
                 sent = max(sent, segment.seq + segment.length + bool(segment.flags & (SYN | FIN)))
                 heard = max(heard, segment.ack)
-        self.seqs = [(base[CLIENT] + sent) & 0xFFFFFFFF, (base[SERVER] + heard) & 0xFFFFFFFF]
+        self.client_seq += sent - up
+        self.server_seq += heard - down
 
     def _break(self, now: int) -> None:
         if self.row is not None and self.last > now:

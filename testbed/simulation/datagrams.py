@@ -9,7 +9,8 @@ from testbed.protocols import dhcp, dns
 from testbed.simulation import neighbours
 from testbed.simulation import tape as t
 from testbed.simulation.conditions import FORWARDING_NS
-from testbed.simulation.network import Exchanged, Station
+from testbed.simulation.network import Station
+from testbed.simulation.node import NEVER
 from testbed.simulation.wire import (
     BROADCAST_IP,
     BROADCAST_MAC,
@@ -22,11 +23,12 @@ from testbed.simulation.wire import (
 if TYPE_CHECKING:
     from testbed.host import About
     from testbed.simulation.conditions import Server
-    from testbed.simulation.network import Network
+    from testbed.simulation.network import Exchanged, Network
     from testbed.simulation.node import Node
 
 DNS_PORT, DHCP_SERVER_PORT, DHCP_CLIENT_PORT = 53, 67, 68
 PORT_UNREACHABLE = 3
+_UDP = t.meta(t.UDP, 0, t.DONT_FRAGMENT)
 HEADERS = 42
 """Bytes of Ethernet, IPv4 and UDP headers."""
 IGMP_HEADERS = 38
@@ -38,13 +40,11 @@ class _Way:
 
     __slots__ = ("calm", "jitter", "network", "node", "source")
 
-    def __init__(self, network: Network, node: Node, source_port: int) -> None:
-        conditions = network.conditions
+    def __init__(self, network: Network, node: Node, source: tuple[str, int], calm: bool) -> None:
         self.network, self.node = network, node
-        self.jitter = conditions.jitter_ns(node)
-        self.calm = node.link == "open" or conditions.calm(network.env.now)
-        assert node.lease is not None
-        self.source = (node.lease.address, source_port)
+        self.source = source
+        self.jitter = network.conditions.jitter_ns(node)
+        self.calm = calm
 
     def ask(
         self, server: Server | None, port: int, data: bytes, seen: int
@@ -71,7 +71,7 @@ class _Way:
                     when = conditions.unreachable_at(node, seen)
                     return [], None if when is None else network.code(seen), when or 0
                 self.calm = False
-            extra = conditions.cross(node, seen, len(data) + HEADERS, upwards=True)
+            extra = conditions.cross(node, seen, len(data) + HEADERS, True)
         if server is None or extra is None:
             return [], None, 0
         away = server.delay_ns + conditions.wan_ns + self.jitter
@@ -96,7 +96,7 @@ class _Way:
         passes = leaves + away
         if (not self.calm or passes >= conditions.next_change) and (conditions.uplink_at(passes) != "up"):
             return None
-        extra = conditions.cross(self.node, leaves, size, upwards=False)
+        extra = conditions.cross(self.node, leaves, size, False)
         return None if extra is None else passes + extra
 
     def _forward(self, data: bytes, seen: int) -> tuple[list[tuple[int, bytes]], int | None, int]:
@@ -125,50 +125,56 @@ def request(
     source_port: int | None,
 ) -> Exchanged:
     """Send a datagram and settle its answer; raises LinkDown at once without a lease."""
-    network.ready(node)
+    lease = node.lease
+    if lease is None or node.link == "down":
+        raise LinkDown
     now = network.env.now
     conditions = network.conditions
-    node.exchanges += 1
-    exchange = node.exchanges
+    exchange = node.exchanges = node.exchanges + 1
     sport = source_port or node.port()
     server = network.find(node, address)
     label = network.label(node.name, behaviour, about)
-    at = now + neighbours.keep(network, node, now)
-    way = _Way(network, node, sport)
-    lost, extra = conditions.access(node, at, len(data) + HEADERS, upwards=True)
-    seen = at + node.lan_ns + extra
-    deadline = now + timeout_ns
-    if lost or not network.alive(node, seen):
-        return network.silence(node, deadline, label)
-    me = Station(node.mac_int, node.ip, sport)
-    peer_mac = server.mac_int if server is not None and server.mac_int else network.router.mac
-    peer = Station(peer_mac, ip_number(address), port)
+    at = now if now <= node.fresh_until else now + neighbours.keep(network, node, now)
     visible = node.link == "home"
+    well_until = min(conditions.well_until(now), node.link_until) if visible else -NEVER
+    calm = now < well_until or not visible or conditions.calm(now)
+    way = _Way(network, node, (lease.address, sport), calm)
+    seen = at + node.lan_ns
+    deadline = now + timeout_ns
+    if seen >= well_until:
+        lost, extra = conditions.access(node, at, len(data) + HEADERS, upwards=True)
+        seen += extra
+        if lost or not network.alive(node, seen):
+            return network.silence(node, deadline, label)
+    me = (node.mac_int, node.ip, sport)
+    peer_mac = server.mac_int if server is not None and server.mac_int else network.router.mac
+    peer = (peer_mac, ip_number(address), port)
     if visible:
-        meta = t.meta(t.UDP, node.model.ttl, t.DONT_FRAGMENT)
-        network.record(seen, label, exchange, 0, me, peer, meta, data)
+        network.record(seen, label, exchange, 0, me, peer, _UDP | node.ttl << 8, data)
     answers, code, when = way.ask(server, port, data, seen)
     if code is not None:
-        quoted = udp_packet(node.model.ttl, me[1:], peer[1:], data)
+        quoted = udp_packet(node.ttl, me[1:], peer[1:], data)
         network.unreachable(node, when, label, quoted, code, server if code == PORT_UNREACHABLE else None)
         failure = Refused if code == PORT_UNREACHABLE else Unreachable
         if when + node.lan_ns <= deadline and when + node.lan_ns < node.link_until:
-            return Exchanged(when + node.lan_ns, failure, b"", label, exchange)
+            return when + node.lan_ns, failure, b"", label, exchange
         return network.silence(node, deadline, label)
     end, result = deadline + 1, b""
     for leaves, answer in answers:
-        lost, extra = conditions.access(node, leaves, len(answer) + HEADERS, upwards=False)
-        if not network.alive(node, leaves):
-            continue
+        lost, extra = False, 0
+        if leaves >= well_until:
+            lost, extra = conditions.access(node, leaves, len(answer) + HEADERS, upwards=False)
+            if not network.alive(node, leaves):
+                continue
         if visible:
-            meta = t.meta(t.UDP, server.ttl if server else 64, t.DONT_FRAGMENT)
-            network.record(leaves, label, exchange, 1, peer, me, meta, answer)
+            ttl = server.ttl if server is not None else 64
+            network.record(leaves, label, exchange, 1, peer, me, _UDP | ttl << 8, answer)
         arrives = leaves + node.lan_ns + extra
         if not lost and arrives < end:
             end, result = arrives, answer
     if end > deadline or end >= node.link_until:
         return network.silence(node, deadline, label)
-    return Exchanged(end, None, result, label, exchange)
+    return end, None, result, label, exchange
 
 
 def send(
@@ -266,4 +272,4 @@ def lease(
             end, result = arrives, reply.data
     if end > deadline or end >= node.link_until:
         return network.silence(node, deadline, label)
-    return Exchanged(end, None, result, label, exchange)
+    return end, None, result, label, exchange

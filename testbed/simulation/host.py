@@ -19,7 +19,6 @@ from testbed.host import (
 )
 from testbed.scenario.addresses import number
 from testbed.simulation import datagrams, echo, neighbours
-from testbed.simulation.network import Exchanged
 from testbed.simulation.streams import SimStream
 from testbed.simulation.waiting import SimWakeup, pause, until
 from testbed.simulation.wire import ip_number
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
 
     from testbed.host import Board, Host, Stream, Task, Wakeup
     from testbed.models import DeviceModel
-    from testbed.simulation.network import Network
+    from testbed.simulation.network import Exchanged, Network
     from testbed.simulation.node import Node
 
 
@@ -144,7 +143,7 @@ class SimHost:
         )
         return await self._finish(exchanged)
 
-    async def udp_request(
+    def udp_request(
         self,
         address: str,
         port: int,
@@ -152,13 +151,13 @@ class SimHost:
         timeout_s: float,
         about: About,
         source_port: int | None = None,
-    ) -> bytes:
+    ) -> Coroutine[Any, Any, bytes]:
         """Send a datagram and wait for its answer."""
         timeout_ns = round(timeout_s * 1e9)
         exchanged = datagrams.request(
             self.network, self.node, self.behaviour, address, port, data, timeout_ns, about, source_port
         )
-        return await self._finish(exchanged)
+        return self._finish(exchanged)
 
     async def _finish(self, exchanged: Exchanged) -> bytes:
         network, env = self.network, self.env
@@ -257,7 +256,7 @@ class SimHost:
             end, failure = deadline, NoReply
         if node.link_until <= end:
             end, failure = node.link_until, LinkDown
-        await self._finish(Exchanged(end, failure, b"", label, exchange))
+        await self._finish((end, failure, b"", label, exchange))
 
     def note(self, event: str, outcome: str = "", why: str = "", **details: Any) -> None:
         """Write to the event log."""

@@ -18,7 +18,7 @@ from testbed.host import About, LinkDown, NetError, NoReply
 from testbed.scenario.addresses import number
 from testbed.services.home_names import HomeNames
 from testbed.simulation import tape as t
-from testbed.simulation.node import NEVER, Node
+from testbed.simulation.node import Node
 from testbed.simulation.wire import ip_number, mac_number
 
 if TYPE_CHECKING:
@@ -44,14 +44,8 @@ class Station(NamedTuple):
     port: int = 0
 
 
-class Exchanged(NamedTuple):
-    """How an exchange will end."""
-
-    end: int
-    failure: type[NetError] | None
-    answer: bytes
-    label: int
-    exchange: int
+Exchanged = tuple[int, type[NetError] | None, bytes, int, int]
+"""How an exchange will end: when, the failure or the answer, its label and its number."""
 
 
 class Network:
@@ -74,9 +68,8 @@ class Network:
         self.servers = dict(servers)
         self.begin_s = begin_s
         self.server_stack = server_stack
-        self.tape = t.Tape()
-        self.pool = Random(number(seed, "ciphertext")).randbytes(POOL_BYTES)
-        """What encrypted records are filled with."""
+        self.tape = t.Tape(Random(number(seed, "ciphertext")).randbytes(POOL_BYTES))
+        self.record = self.tape.record
         self.labels: list[Label] = []
         self._label_index: dict[tuple[str, str, About], int] = {}
         router = topology.router
@@ -140,34 +133,11 @@ class Network:
         if node.lease is None or node.link == "down":
             raise LinkDown
 
-    def record(
-        self,
-        at: int,
-        label: int,
-        exchange: int,
-        received: int,
-        source: Station,
-        destination: Station,
-        meta: int,
-        data: bytes,
-        ident: int = 0,
-    ) -> None:
-        """Put one datagram on the tape."""
-        if at < 0:
-            return
-        tape = self.tape
-        offset = len(tape.arena)
-        tape.arena += data
-        tape.datagram(
-            at, NEVER, label, exchange, received, source[0], destination[0], source[1], destination[1],
-            source[2], destination[2], meta, ident, offset, len(data),
-        )  # fmt: skip
-
     def silence(self, node: Node, deadline: int, label: int) -> Exchanged:
         """Return the end of an exchange that nothing answers."""
         if node.link_until <= deadline:
-            return Exchanged(node.link_until, LinkDown, b"", label, node.exchanges)
-        return Exchanged(deadline, NoReply, b"", label, node.exchanges)
+            return node.link_until, LinkDown, b"", label, node.exchanges
+        return deadline, NoReply, b"", label, node.exchanges
 
     def unreachable(
         self, node: Node, when: int, label: int, quoted: bytes, code: int, peer: Server | None

@@ -67,6 +67,7 @@ class Node:
     error_at: int = -NEVER
 
     mac_int: int = field(init=False)
+    ttl: int = field(init=False)
     lan_ns: int = field(init=False)
     stack: Stack = field(init=False)
     rng: Random = field(init=False)
@@ -76,6 +77,7 @@ class Node:
 
     def __post_init__(self) -> None:
         self.mac_int = mac_number(self.mac)
+        self.ttl = self.model.ttl
         self.lan_ns = round(self.model.link.delay * 1e9)
         self.half_reachable_ns = round(self.model.link.arp_reachable * 0.5e9)
         self.stack = Stack.of(self.model.tcp)

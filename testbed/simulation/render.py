@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numba import njit
 
+from testbed.protocols.tls import RECORD_HEADER_BYTES
 from testbed.simulation import tape as t
 
 if TYPE_CHECKING:
@@ -71,9 +72,10 @@ def render(batch: t.Batch, begin_us: int) -> Frames:
     exchange = np.empty(total, np.int64)
     received = np.empty(total, np.int64)
     arena = np.frombuffer(batch.arena, np.uint8) if batch.arena else np.zeros(1, np.uint8)
+    pool = np.frombuffer(batch.pool, np.uint8) if batch.pool else np.zeros(1, np.uint8)
     _write(
         kind, record, row, at, lengths, offsets, batch.datagrams, batch.plans, batch.script_rows,
-        options, batch.option_starts, arena, begin_us, out, label, exchange, received,
+        options, batch.option_starts, arena, pool, begin_us, out, label, exchange, received,
     )  # fmt: skip
     return Frames(out, at // 1000, label, exchange, received, lengths)
 
@@ -241,7 +243,29 @@ def _write_datagram(out, at, length, d, arena):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _write_segment(out, at, length, plan, segment, options, option_starts, arena):  # type: ignore[no-untyped-def]
+def _put_payload(out, at, begin, size, arena):  # type: ignore[no-untyped-def]
+    for k in range(size):
+        out[at + k] = arena[begin + k]
+
+
+@njit(cache=True, nogil=True)
+def _put_ciphertext(out, at, begin, size, place, total, pool):  # type: ignore[no-untyped-def]
+    """Write `size` bytes, from `begin` on, of a TLS record of `total` bytes (its body is in the pool)."""
+    body = total - RECORD_HEADER_BYTES
+    for k in range(min(size, max(0, RECORD_HEADER_BYTES - begin))):
+        which = begin + k
+        if which == 0:
+            out[at + k] = 0x17  # application data
+        elif which < 3:
+            out[at + k] = 3
+        else:
+            out[at + k] = (body >> 8) & 255 if which == 3 else body & 255
+    for k in range(max(0, RECORD_HEADER_BYTES - begin), size):
+        out[at + k] = pool[place + begin + k - RECORD_HEADER_BYTES]
+
+
+@njit(cache=True, nogil=True)
+def _write_segment(out, at, length, plan, segment, options, option_starts, arena, pool):  # type: ignore[no-untyped-def]
     side = segment[t.S_SIDE]
     if side == 0:
         smac, dmac = plan[t.P_CLIENT_MAC], plan[t.P_SERVER_MAC]
@@ -253,7 +277,7 @@ def _write_segment(out, at, length, plan, segment, options, option_starts, arena
         ident = plan[t.P_CLIENT_IPID] + segment[t.S_IPID]
         stamp, echo_stamp = plan[t.P_CLIENT_STAMP], plan[t.P_SERVER_STAMP]
         before = plan[t.P_CLIENT_ECHO]
-        payload = plan[t.P_UP]
+        payload, total = plan[t.P_UP], plan[t.P_UP_LENGTH]
     else:
         smac, dmac = plan[t.P_SERVER_MAC], plan[t.P_CLIENT_MAC]
         sip, dip = plan[t.P_SERVER_IP], plan[t.P_CLIENT_IP]
@@ -264,7 +288,7 @@ def _write_segment(out, at, length, plan, segment, options, option_starts, arena
         ident = plan[t.P_SERVER_IPID] + segment[t.S_IPID]
         stamp, echo_stamp = plan[t.P_SERVER_STAMP], plan[t.P_CLIENT_STAMP]
         before = plan[t.P_SERVER_ECHO]
-        payload = plan[t.P_DOWN]
+        payload, total = plan[t.P_DOWN], plan[t.P_DOWN_LENGTH]
     flags = segment[t.S_FLAGS]
     option = segment[t.S_OPTIONS]
     extra = _option_length(option, options, option_starts)
@@ -299,18 +323,19 @@ def _write_segment(out, at, length, plan, segment, options, option_starts, arena
         if where >= 0:
             _put(out, where, value, 4)
             _put(out, where + 4, echo, 4)
-    begin = payload + segment[t.S_PAYLOAD]
     data = body + 20 + extra
-    for k in range(size):
-        out[data + k] = arena[begin + k]
+    if payload >= 0:
+        _put_payload(out, data, payload + segment[t.S_PAYLOAD], size, arena)
+    else:
+        _put_ciphertext(out, data, segment[t.S_PAYLOAD], size, -1 - payload, total, pool)
     check = _sum(out, body, data + size) + _pseudo(sip, dip, 6, 20 + extra + size)
     _put(out, body + 16, _fold(check), 2)
 
 
 @njit(cache=True, nogil=True)
 def _write(  # type: ignore[no-untyped-def]
-    kind, record, row, at, lengths, offsets, datagrams, plans, rows, options, option_starts, arena, begin_us,
-    out, label, exchange, received,
+    kind, record, row, at, lengths, offsets, datagrams, plans, rows, options, option_starts, arena, pool,
+    begin_us, out, label, exchange, received,
 ):  # fmt: skip
     for i in range(kind.shape[0]):
         begin = offsets[i]
@@ -329,5 +354,5 @@ def _write(  # type: ignore[no-untyped-def]
             label[i], exchange[i] = plan[t.P_LABEL], plan[t.P_EXCHANGE]
             received[i] = segment[t.S_SIDE]
             _write_segment(
-                out, begin + _RECORD_HEADER, lengths[i], plan, segment, options, option_starts, arena
+                out, begin + _RECORD_HEADER, lengths[i], plan, segment, options, option_starts, arena, pool
             )

@@ -10,6 +10,7 @@ from testbed.simulation.plans import CLIENT, SERVER, Message
 
 if TYPE_CHECKING:
     from testbed.host import TlsHello
+    from testbed.simulation.tape import Payload
 
 _sealed_bytes = lru_cache(maxsize=4096)(tls.protected_length)
 _THINK_NS = 1_000_000
@@ -19,34 +20,37 @@ _THINK_NS = 1_000_000
 class Sealing:
     """Turns what the programs say into what goes over the wire; plain without a `hello`."""
 
-    __slots__ = ("_at", "_pool", "_secret", "hello", "host_name")
+    __slots__ = ("_at", "_pool", "_pool_bytes", "_secret", "hello", "host_name")
 
     def __init__(self, hello: TlsHello | None, secret: bytes, host_name: str, pool: bytes) -> None:
         self.hello = hello
         self.host_name = hello.sni or host_name if hello else host_name
         self._secret = secret
-        self._pool = pool
+        self._pool, self._pool_bytes = pool, len(pool)
         self._at = int.from_bytes(secret[:3], "big")
 
     def size(self, plain_bytes: int) -> int:
         """Return the bytes on the wire of a message."""
         return _sealed_bytes(plain_bytes, self.hello.version) if self.hello else plain_bytes
 
-    def seal(self, data: bytes) -> bytes:
-        """Return what goes over the wire: the data, or TLS records of its size."""
+    def seal(self, data: bytes, size: int) -> Payload:
+        """Return what goes over the wire, `size` bytes: the data, or TLS records in its place."""
         if self.hello is None or not data:
             return data
-        pool, version = self._pool, self.hello.version
         if len(data) <= tls.MOST_PLAINTEXT:
-            return self._fill(pool, _sealed_bytes(len(data), version))
-        return b"".join(self._fill(pool, size) for size in tls.record_sizes(len(data), version))
+            return -1 - self._place(size)
+        sizes = tls.record_sizes(len(data), self.hello.version)
+        return b"".join(self._record(size - tls.RECORD_HEADER_BYTES) for size in sizes)
 
-    def _fill(self, pool: bytes, size: int) -> bytes:
-        """Return one record of `size` bytes, header included."""
-        body = size - 5
-        at = self._at % (len(pool) - body)
-        self._at += size * 7 + 13
-        return b"\x17\x03\x03%c%c%b" % (body >> 8, body & 255, pool[at : at + body])
+    def _place(self, size: int) -> int:
+        """Return where in the pool the body of the next record, of `size` bytes with its header, lies."""
+        at = self._at
+        self._at = at + size * 7 + 13
+        return at % (self._pool_bytes - size + tls.RECORD_HEADER_BYTES)
+
+    def _record(self, body: int) -> bytes:
+        at = self._place(body + tls.RECORD_HEADER_BYTES)
+        return b"\x17\x03\x03%c%c%b" % (body >> 8, body & 255, self._pool[at : at + body])
 
     def handshake(self) -> tuple[bytes, bytes, tuple[Message, ...]]:
         """Return the bytes of both sides in a handshake, and their turns (RFC 5246 §7.3)."""

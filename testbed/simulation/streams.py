@@ -8,7 +8,7 @@ Rules of this file:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from testbed.host import (
     About,
@@ -20,7 +20,7 @@ from testbed.host import (
     StreamLost,
 )
 from testbed.simulation import neighbours
-from testbed.simulation.connection import Connection, Course, Sizes
+from testbed.simulation.connection import SILENCE, Connection, Course, Sizes, Words
 from testbed.simulation.node import NEVER
 from testbed.simulation.plans import (
     CLIENT,
@@ -44,14 +44,15 @@ class SimStream(Connection):
 
     async def connect(self, timeout_s: float, about: About) -> None:
         """Open the connection, TLS included."""
-        up = down = b""
+        words: Words = SILENCE
         messages: tuple[Message, ...] = ()
         if self.sealing.hello is not None:
             up, down, messages = self.sealing.handshake()
+            words = (up, len(up), down, len(down))
         plan = Plan(messages, True, self.cwnd)
         now = self.network.env.now
         arp = neighbours.keep(self.network, self.node, now)
-        await self._operate(None, plan, up, down, timeout_s, about, now + arp)
+        await self._operate(None, plan, words, timeout_s, about, now + arp)
         service = self.server.ports.get(self.port)
         assert service is not None, "a connection to a port that does not listen"
         self.session = service.session((self.client, self.local_port), self.network.unix(now))
@@ -63,42 +64,48 @@ class SimStream(Connection):
         self, data: bytes, complete: Callable[[bytes], bool], timeout_s: float, about: About
     ) -> bytes:
         """Send and return the answer (see `testbed.host.Stream.request`)."""
-        self._usable()
         network = self.network
         now = network.env.now
+        if not self.open or now >= self.lost_at:
+            self._lost(now)
         calm = self._there() if not self.wan else self.node.link == "open" or network.conditions.calm(now)
         if calm and not self.expires and self.session is not None:
             answer = self.session.receive(data, network.unix(now + self.lan + self.wan))
         else:
             answer = self._ask(data, now, round(timeout_s * 1e9))
-        whole = answer is not None and complete(answer.data)
-        down_data = answer.data if answer is not None else b""
-        close = answer is not None and answer.close
-        size = self.sealing.size(len(data))
+        sealing = self.sealing
+        size = sealing.size(len(data))
         if answer is None:  # waited for until the program gives up, or a RST comes
-            sizes = (size, 1, round(timeout_s * 1e9) + 1, False)
+            sizes, whole = (size, 1, round(timeout_s * 1e9) + 1, False), False
+            words: Words = (sealing.seal(data, size), size, b"", 0)
         else:
-            sizes = (size, self.sealing.size(len(down_data)), round(answer.think_s * 1e9), close)
-        up, down = self.sealing.seal(data), self.sealing.seal(down_data)
-        await self._operate(sizes, None, up, down, timeout_s, about, now, whole=whole)
+            down_data = answer.data
+            whole = complete(down_data)
+            down_size = sealing.size(len(down_data))
+            sizes = (size, down_size, round(answer.think_s * 1e9), answer.close)
+            words = (sealing.seal(data, size), size, sealing.seal(down_data, down_size), down_size)
+        await self._operate(sizes, None, words, timeout_s, about, now, whole=whole)
         assert answer is not None
-        if close:
+        if answer.close:
             self._gone()
         return answer.data
 
     async def send(self, data: bytes, about: About) -> None:
         """Send without waiting (see `testbed.host.Stream.send`)."""
-        self._usable()
         now = self.network.env.now
+        if not self.open or now >= self.lost_at:
+            self._lost(now)
         answer = self._ask(data, now, 0)
-        sizes = (self.sealing.size(len(data)), 0, 0, False)
+        size = self.sealing.size(len(data))
+        sizes = (size, 0, 0, False)
         assert answer is None or not answer.data, "the service answered a one-way message"
         exchange, label = self._exchange(about)
         start = max(now, self.quiet)
         if start >= self.lost_at:  # it waits behind data on which the kernel will have given up
             self.network.log.exchange(now, label, exchange, Outcome.OK)
             return
-        course = self._course(sizes, None, self.sealing.seal(data), b"", start, NEVER - 1, label, exchange)
+        words = (self.sealing.seal(data, size), size, b"", 0)
+        course = self._course(sizes, None, words, start, NEVER - 1, label, exchange)
         self._adopt(course)
         if not course.played.acknowledged:
             self.lost_at = course.start + course.played.quiet
@@ -106,9 +113,10 @@ class SimStream(Connection):
 
     async def idle(self, duration_s: float, about: About) -> None:
         """Stay connected (see `testbed.host.Stream.idle`)."""
-        self._usable()
         network, node = self.network, self.node
         env = network.env
+        if not self.open or env.now >= self.lost_at:
+            self._lost(env.now)
         end = env.now + round(duration_s * 1e9)
         probe = max(env.now, self.quiet) + self.keepalive_ns if self.keepalive_ns else NEVER
         missed = 0
@@ -140,7 +148,8 @@ class SimStream(Connection):
             exchange, label = self._exchange(About(*self.about[:2]))
             start = max(now, self.quiet)
             patience = start + FAREWELL_NS
-            course = self._course(None, plan, farewell, b"", start, patience, label, exchange)
+            words = (farewell, len(farewell), b"", 0)
+            course = self._course(None, plan, words, start, patience, label, exchange)
             self._adopt(course)
         self._gone()
 
@@ -155,13 +164,12 @@ class SimStream(Connection):
 
     # --- inside ---------------------------------------------------------------------------
 
-    def _usable(self) -> None:
-        now = self.network.env.now
+    def _lost(self, now: int) -> NoReturn:
+        """Say that the connection is of no use any more."""
         if not self.open:
             raise LinkDown if self.node.link == "down" else StreamLost
-        if now >= self.lost_at:
-            self._break(now)
-            raise StreamLost
+        self._break(now)
+        raise StreamLost
 
     def _ask(self, data: bytes, now: int, timeout: int) -> Answer | None:
         """Let the server's program see the message, if it will reach it."""
@@ -182,8 +190,7 @@ class SimStream(Connection):
         self,
         sizes: Sizes | None,
         plan: Plan | None,
-        up: bytes,
-        down: bytes,
+        words: Words,
         timeout_s: float,
         about: About,
         start: int,
@@ -193,28 +200,30 @@ class SimStream(Connection):
         """Play a plan, wait for its end, and raise how it failed."""
         network, node = self.network, self.node
         env = network.env
+        now = env.now
         exchange, label = self._exchange(about)
-        deadline = env.now + round(timeout_s * 1e9)
-        start = max(start, self.quiet)
+        deadline = now + round(timeout_s * 1e9)
+        if start < self.quiet:
+            start = self.quiet
         if start >= deadline:  # the kernel is still busy with what was sent before
             course = Course(start, Played(quiet=0), NoReply, deadline, None, start)
         else:
-            course = self._course(sizes, plan, up, down, start, deadline, label, exchange)
+            course = self._course(sizes, plan, words, start, deadline, label, exchange)
             if not whole and course.failure is None:
                 course = course._replace(failure=NoReply, done=deadline)
-        failure, done = course.failure, course.done
+        _, _, failure, done, row, _ = course
         if self.lost_at < done:
             failure, done = StreamLost, self.lost_at
         if node.link_until <= done:
             failure, done = LinkDown, node.link_until
         self._adopt(course)
-        if course.row is not None and failure is not None:
-            network.tape.cut_plan(course.row, done)
+        if failure is not None and row is not None:
+            network.tape.cut_plan(row, done)
         try:
-            await pause(env, done - env.now)
+            await pause(env, done - now)
         except CancelledError:
-            if course.row is not None:
-                network.tape.cut_plan(course.row, env.now)
+            if row is not None:
+                network.tape.cut_plan(row, env.now)
             network.log.exchange(env.now, label, exchange, Outcome.CANCELLED)
             raise
         network.log.exchange(done, label, exchange, failure.outcome if failure else Outcome.OK)
@@ -223,4 +232,5 @@ class SimStream(Connection):
                 self._break(env.now)
             raise failure
         node.confirmed_at = done
-        neighbours.keep(network, node, done)
+        if done > node.fresh_until:
+            neighbours.keep(network, node, done)

@@ -11,6 +11,7 @@ Rules of this file:
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from struct import Struct
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -54,13 +55,20 @@ def meta(protocol: int, ttl: int, flags: int = 0) -> int:
     return protocol | ttl << 8 | flags
 
 
-class Script(NamedTuple):
+Payload = bytes | int
+"""What one side of a plan says: bytes; or, for a TLS record of ciphertext, -1 - its place in the pool."""
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
     """A played plan, kept for use at other times and on other connections."""
 
     number: int
     played: Played
     span: int
     """Time of its last captured segment."""
+    end: int
+    """When nothing of it is under way any more."""
 
 
 class Batch(NamedTuple):
@@ -73,6 +81,8 @@ class Batch(NamedTuple):
     datagrams: NDArray[np.int64]
     plans: NDArray[np.int64]
     arena: bytes
+    pool: bytes
+    """What TLS records are filled with."""
     script_rows: NDArray[np.int64]
     script_starts: NDArray[np.int64]
     options: bytes
@@ -87,8 +97,9 @@ _NUMBER = Struct("q")
 class Tape:
     """The records of a run not yet rendered, packed as they come."""
 
-    def __init__(self) -> None:
+    def __init__(self, pool: bytes = b"") -> None:
         self.arena = bytearray()
+        self.pool = pool
         self.rendered = -1
         """What comes later than this is still to be rendered; before 0 there is no capture."""
         self.generation = 0
@@ -112,6 +123,29 @@ class Tape:
     def datagram(self, *columns: int) -> None:
         """Add a datagram record (the `D_` columns)."""
         self._datagrams += _DATAGRAM.pack(*columns)
+
+    def record(
+        self,
+        at: int,
+        label: int,
+        exchange: int,
+        received: int,
+        source: tuple[int, int, int],
+        destination: tuple[int, int, int],
+        meta: int,
+        data: bytes,
+        ident: int = 0,
+    ) -> None:
+        """Add a datagram with its bytes; its ends are (MAC, IP, port)."""
+        if at >= 0:
+            source_mac, source_ip, source_port = source
+            mac, ip, port = destination
+            arena = self.arena
+            self._datagrams += _DATAGRAM.pack(
+                at, NEVER, label, exchange, received, source_mac, mac, source_ip, ip, source_port, port, meta,
+                ident, len(arena), len(data),
+            )  # fmt: skip
+            arena += data
 
     def plan(self, *columns: int) -> int:
         """Add a plan record (the `P_` columns); return its number."""
@@ -173,7 +207,7 @@ class Tape:
         self._script_starts.append(base + len(played.segments))
         self._frozen = None
         span = max((segment.at for segment in played.segments), default=0)
-        return Script(len(self._script_starts) - 2, played, span)
+        return Script(len(self._script_starts) - 2, played, span, max(span, played.quiet))
 
     def _syn_options(self, stack: Stack, peer: Stack) -> int:
         """Return the index of a SYN's option bytes: MSS, SACK, timestamps, window scale (Linux order)."""
@@ -193,8 +227,10 @@ class Tape:
             self._options += bytes([len(data)]) + data + bytes(39 - len(data))
         return index
 
-    def payload(self, data: bytes | bytearray) -> int:
-        """Keep payload bytes; return where."""
+    def payload(self, data: Payload) -> int:
+        """Keep payload bytes; return where (a record of ciphertext stays where it is)."""
+        if isinstance(data, int):
+            return data
         at = len(self.arena)
         self.arena += data
         return at
@@ -216,6 +252,7 @@ class Tape:
             datagrams,
             plans,
             arena,
+            self.pool,
             rows,
             starts,
             bytes(self._options),
@@ -251,8 +288,9 @@ class Tape:
         late = (plans[:, P_AT] + spans[plans[:, P_SCRIPT]] > until) & (plans[:, P_CUT] > until)
         for place in np.flatnonzero(late).tolist():
             row = plans[place].tolist()
-            row[P_UP] = self.payload(arena[row[P_UP] : row[P_UP] + row[P_UP_LENGTH]])
-            row[P_DOWN] = self.payload(arena[row[P_DOWN] : row[P_DOWN] + row[P_DOWN_LENGTH]])
+            for column, length in ((P_UP, P_UP_LENGTH), (P_DOWN, P_DOWN_LENGTH)):
+                if row[column] >= 0:
+                    row[column] = self.payload(arena[row[column] : row[column] + row[length]])
             self._kept_plans[numbers[place]] = len(self._kept_plans)
             self._plans += _PLAN.pack(*row)
 
