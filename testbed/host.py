@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Sequence
     from random import Random
 
     from testbed.models import DeviceModel
@@ -229,9 +229,9 @@ class Host(Protocol):
     def now(self) -> float:
         """Return Unix time in seconds."""
 
-    async def sleep(self, seconds: float) -> None: ...
+    def sleep(self, seconds: float) -> Awaitable[None]: ...
 
-    async def sleep_until(self, when: float) -> None: ...
+    def sleep_until(self, when: float) -> Awaitable[None]: ...
 
     def spawn(self, name: str, work: Callable[[Host], Coroutine[Any, Any, None]]) -> Task:
         """Run `work(host)` beside this task, with a host (and random stream) of its own.

@@ -95,5 +95,5 @@ async def guarded(host: Host, task: str, work: Callable[[Host], Coroutine[Any, A
         raise UserError(f"device model '{host.device.name}': habit '{task}': {problem}") from problem
 
 
-async def _run(behaviour: Behaviour, habit: Habit, host: Host) -> None:
-    await behaviour(host, habit)
+def _run(behaviour: Behaviour, habit: Habit, host: Host) -> Coroutine[Any, Any, None]:
+    return behaviour(host, habit)

@@ -20,11 +20,11 @@ from testbed.host import (
 from testbed.scenario.addresses import number
 from testbed.simulation import datagrams, echo, neighbours
 from testbed.simulation.streams import SimStream
-from testbed.simulation.waiting import SimWakeup, pause, until
+from testbed.simulation.waiting import PASSED, SimWakeup, pause, until
 from testbed.simulation.wire import ip_number
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine
 
     from simpy import Process
 
@@ -99,15 +99,14 @@ class SimHost:
         """Return Unix time in seconds."""
         return self.network.begin_s + self.env.now / 1e9
 
-    async def sleep(self, seconds: float) -> None:
+    def sleep(self, seconds: float) -> Awaitable[None]:
         """Wait."""
-        await pause(self.env, max(0, round(seconds * 1e9)))
+        return pause(self.env, max(0, round(seconds * 1e9)))
 
-    async def sleep_until(self, when: float) -> None:
+    def sleep_until(self, when: float) -> Awaitable[None]:
         """Wait until a moment of Unix time; not at all when it has passed."""
-        delay = round((when - self.network.begin_s) * 1e9) - self.env.now
-        if delay > 0:
-            await pause(self.env, delay)
+        delay_ns = round((when - self.network.begin_s) * 1e9) - self.env.now
+        return pause(self.env, delay_ns) if delay_ns > 0 else PASSED
 
     def spawn(self, name: str, work: Callable[[Host], Coroutine[Any, Any, None]]) -> Task:
         """Run a task beside this one."""

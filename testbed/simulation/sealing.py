@@ -38,18 +38,16 @@ class Sealing:
         if self.hello is None or not data:
             return data
         if len(data) <= tls.MOST_PLAINTEXT:
-            return -1 - self._place(size)
+            at = self._at
+            self._at = at + size * 7 + 13
+            return -1 - at % (self._pool_bytes - size + tls.RECORD_HEADER_BYTES)
         sizes = tls.record_sizes(len(data), self.hello.version)
-        return b"".join(self._record(size - tls.RECORD_HEADER_BYTES) for size in sizes)
+        return b"".join(map(self._record, sizes))
 
-    def _place(self, size: int) -> int:
-        """Return where in the pool the body of the next record, of `size` bytes with its header, lies."""
-        at = self._at
-        self._at = at + size * 7 + 13
-        return at % (self._pool_bytes - size + tls.RECORD_HEADER_BYTES)
-
-    def _record(self, body: int) -> bytes:
-        at = self._place(body + tls.RECORD_HEADER_BYTES)
+    def _record(self, size: int) -> bytes:
+        body = size - tls.RECORD_HEADER_BYTES
+        at = self._at % (self._pool_bytes - body)
+        self._at += size * 7 + 13
         return b"\x17\x03\x03%c%c%b" % (body >> 8, body & 255, self._pool[at : at + body])
 
     def handshake(self) -> tuple[bytes, bytes, tuple[Message, ...]]:

@@ -85,6 +85,16 @@ class Nap(Event):
         return iter(self._me)  # type: ignore[return-value]  # yields itself, once
 
 
+class _Passed:
+    """A wait that is over."""
+
+    def __await__(self) -> Generator[Nap, None, None]:
+        return iter(())  # type: ignore[return-value]
+
+
+PASSED = _Passed()
+
+
 class Task(Process):
     """A coroutine that SimPy runs; an interrupt reaches it as `CancelledError`, not as an `Exception`."""
 
