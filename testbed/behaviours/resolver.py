@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
 from testbed.behaviours.facts import LINK_UP
@@ -51,6 +51,7 @@ def _state(host: Host) -> _State:
     return state
 
 
+@lru_cache(4096)
 def is_address(name: str) -> bool:
     """Tell whether this is a dotted address rather than a name."""
     return name.replace(".", "").isdigit()

@@ -28,13 +28,25 @@ class _Entry:
 
 
 @dataclass(slots=True)
+class _Found:
+    """What the zone says to a question."""
+
+    rcode: int
+    answers: Answers = ()
+    messages: dict[bytes, bytes] = field(default_factory=dict)
+    """Behind their identifiers: a query -> the message that says it, packed once."""
+
+
+@dataclass(slots=True)
 class _Turn:
     """How often one client asked for one name, and the answers it gets in turn."""
 
     entry: _Entry
     order: tuple[str, ...]
+    nothing: _Found
+    """The answer when it asks for a type that the name has not."""
     asked: int = 0
-    rotations: dict[int, Answers] = field(default_factory=dict)
+    rotations: dict[int, _Found] = field(default_factory=dict)
 
 
 class Zone:
@@ -80,25 +92,42 @@ class Zone:
         NXDOMAIN for an unknown name, no records (NODATA) for a type it does not have, SERVFAIL for
         a name that is down. Answers repeat the name as it was asked.
         """
+        found = self._find(name, qtype, client)
+        return found.rcode, found.answers
+
+    def respond(self, query: bytes, client: str) -> bytes:
+        """Return the message that answers a client's query; this counts as asked. ValueError on garbage."""
+        _, name, qtype = dns.question(query)
+        found = self._find(name, qtype, client)
+        message = found.messages.get(query[2:])
+        if message is None:
+            authority = () if found.answers or found.rcode == dns.SERVFAIL else self.authority(name)
+            message = dns.reply(query, found.answers, found.rcode, authority=authority)[2:]
+            found.messages[query[2:]] = message
+        return query[:2] + message
+
+    def _find(self, name: str, qtype: str, client: str) -> _Found:
         turn = self._turns.get((client, name))
         if turn is None:
             entry = self._entries.get(_plain(name))
             if entry is None:
                 down = self.down_names and _plain(name) in self.down_names
-                return (dns.SERVFAIL if down else dns.NXDOMAIN), ()
-            turn = self._turns[client, name] = _Turn(entry, _order(entry.addresses, client, _plain(name)))
+                return _Found(dns.SERVFAIL if down else dns.NXDOMAIN)
+            order = _order(entry.addresses, client, _plain(name))
+            turn = _Turn(entry, order, _Found(dns.NOERROR, _aliases(name, entry)))
+            self._turns[client, name] = turn
         if self.down_names and (
             _plain(name) in self.down_names or self.down_names.intersection(turn.entry.chain)
         ):
-            return dns.SERVFAIL, ()
+            return _Found(dns.SERVFAIL)
         if qtype != "A":
-            return dns.NOERROR, _aliases(name, turn.entry)
+            return turn.nothing
         at = turn.asked % (len(turn.order) or 1)
         turn.asked += 1
-        answers = turn.rotations.get(at)
-        if answers is None:
-            answers = turn.rotations[at] = _answers(name, turn, at)
-        return dns.NOERROR, answers
+        found = turn.rotations.get(at)
+        if found is None:
+            found = turn.rotations[at] = _Found(dns.NOERROR, _answers(name, turn, at))
+        return found
 
     def authority(self, name: str) -> Answers:
         """Return the SOA record that goes with a negative answer (RFC 2308 §3)."""

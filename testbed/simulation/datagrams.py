@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from testbed.host import LinkDown, Refused, Unreachable
@@ -35,82 +36,78 @@ IGMP_HEADERS = 38
 """Bytes of Ethernet and IPv4 headers, router alert included."""
 
 
+_Answers = tuple[list[tuple[int, bytes]], int | None, int]
+"""Answers, each with when it passes the router; or the code of an ICMP error, and when that passes."""
+
+
+@dataclass(slots=True)
 class _Way:
-    """A datagram on its way: from whom, over what delays."""
+    """The way of a datagram beyond the router, and back."""
 
-    __slots__ = ("calm", "jitter", "network", "node", "source")
+    source: tuple[str, int]
+    jitter: int
+    calm: bool
+    """Whether the WAN is up and undisturbed until it next changes."""
 
-    def __init__(self, network: Network, node: Node, source: tuple[str, int], calm: bool) -> None:
-        self.network, self.node = network, node
-        self.source = source
-        self.jitter = network.conditions.jitter_ns(node)
-        self.calm = calm
 
-    def ask(
-        self, server: Server | None, port: int, data: bytes, seen: int
-    ) -> tuple[list[tuple[int, bytes]], int | None, int]:
-        """Return the answers, each with the time at which it passes the router.
-
-        Or, in their place, the code of an ICMP error and when it passes.
-        """
-        network, node = self.network, self.node
-        if port == DNS_PORT and network.is_gateway(server):
-            return self._forward(data, seen)
-        if server is not None and not server.delay_ns:
-            there = seen + (server.station.lan_ns if server.station else 0)
-            service = server.ports.get(port)
-            if service is None:
-                return [], PORT_UNREACHABLE, there + FORWARDING_NS
-            replies = service.handle(data, self.source, network.unix(there))
-            return [(there + FORWARDING_NS + round(r.delay_s * 1e9), r.data) for r in replies], None, 0
-        conditions = network.conditions
-        extra: int | None = 0
-        if node.link != "open":
-            if not (self.calm and seen < conditions.next_change):
-                if conditions.uplink_at(seen) != "up":
-                    when = conditions.unreachable_at(node, seen)
-                    return [], None if when is None else network.code(seen), when or 0
-                self.calm = False
-            extra = conditions.cross(node, seen, len(data) + HEADERS, True)
-        if server is None or extra is None:
-            return [], None, 0
-        away = server.delay_ns + conditions.wan_ns + self.jitter
-        there = seen + away + extra
-        if not self.calm and (how := conditions.down(server, there)) is not None:
-            return [], PORT_UNREACHABLE if how == "refused" else None, there + away
+def _ask(
+    network: Network, node: Node, way: _Way, server: Server | None, port: int, data: bytes, seen: int
+) -> _Answers:
+    """Let a server answer what passes the router at `seen`."""
+    if port == DNS_PORT and network.is_gateway(server):
+        return _forward(network, node, way, data, seen)
+    if server is not None and not server.delay_ns:
+        there = seen + (server.station.lan_ns if server.station else 0)
         service = server.ports.get(port)
         if service is None:
-            return [], PORT_UNREACHABLE, there + away
-        found = []
-        for reply in service.handle(data, self.source, network.unix(there)):
-            back = self._back(there + round(reply.delay_s * 1e9), away, len(reply.data) + HEADERS)
-            if back is not None:
-                found.append((back, reply.data))
-        return found, None, 0
-
-    def _back(self, leaves: int, away: int, size: int) -> int | None:
-        """Return when a packet from the Internet passes the router, None if it is lost."""
-        if self.node.link == "open":
-            return leaves + away
-        conditions = self.network.conditions
+            return [], PORT_UNREACHABLE, there + FORWARDING_NS
+        replies = service.handle(data, way.source, network.unix(there))
+        return [(there + FORWARDING_NS + round(r.delay_s * 1e9), r.data) for r in replies], None, 0
+    conditions = network.conditions
+    elsewhere = node.link == "open"
+    extra: int | None = 0
+    if not elsewhere:
+        if not way.calm or seen >= conditions.next_change:
+            if conditions.uplink_at(seen) != "up":
+                when = conditions.unreachable_at(node, seen)
+                return [], None if when is None else network.code(seen), when or 0
+            way.calm = False
+        extra = conditions.cross(node, seen, len(data) + HEADERS, True)
+    if server is None or extra is None:
+        return [], None, 0
+    away = server.delay_ns + conditions.wan_ns + way.jitter
+    there = seen + away + extra
+    if not way.calm and (how := conditions.down(server, there)) is not None:
+        return [], PORT_UNREACHABLE if how == "refused" else None, there + away
+    service = server.ports.get(port)
+    if service is None:
+        return [], PORT_UNREACHABLE, there + away
+    found = []
+    for answer, delay_s in service.handle(data, way.source, network.unix(there)):
+        leaves = there + round(delay_s * 1e9)
         passes = leaves + away
-        if (not self.calm or passes >= conditions.next_change) and (conditions.uplink_at(passes) != "up"):
-            return None
-        extra = conditions.cross(self.node, leaves, size, False)
-        return None if extra is None else passes + extra
+        if not elsewhere:
+            if (not way.calm or passes >= conditions.next_change) and conditions.uplink_at(passes) != "up":
+                continue
+            extra = conditions.cross(node, leaves, len(answer) + HEADERS, False)
+            if extra is None:
+                continue
+            passes += extra
+        found.append((passes, answer))
+    return found, None, 0
 
-    def _forward(self, data: bytes, seen: int) -> tuple[list[tuple[int, bytes]], int | None, int]:
-        """Be the router's DNS forwarder: it knows the home, and forwards, refuses or keeps silent else."""
-        network = self.network
-        if self.node.link == "home" and (own := network.home_names.answer(data, self.source[0])) is not None:
-            return [(seen + FORWARDING_NS, own)], None, 0
-        uplink = "up" if self.node.link == "open" else network.conditions.uplink_at(seen)
-        if uplink == "known":
-            return [(seen + FORWARDING_NS, dns.reply(data, (), rcode=dns.REFUSED))], None, 0
-        if uplink != "up" or network.upstream is None:
-            return [], None, 0
-        found, _, _ = self.ask(network.upstream, DNS_PORT, data, seen + FORWARDING_NS)
-        return [(at + FORWARDING_NS, answer) for at, answer in found], None, 0
+
+def _forward(network: Network, node: Node, way: _Way, data: bytes, seen: int) -> _Answers:
+    """Be the router's DNS forwarder: it knows the home, and forwards, refuses or keeps silent else."""
+    if node.link == "home" and (own := network.home_names.answer(data, way.source[0])) is not None:
+        return [(seen + FORWARDING_NS, own)], None, 0
+    uplink = "up" if node.link == "open" else network.conditions.uplink_at(seen)
+    if uplink == "known":
+        return [(seen + FORWARDING_NS, dns.reply(data, (), rcode=dns.REFUSED))], None, 0
+    if uplink != "up" or network.upstream is None:
+        return [], None, 0
+    found, _, _ = _ask(network, node, way, network.upstream, DNS_PORT, data, seen + FORWARDING_NS)
+    return [(at + FORWARDING_NS, answer) for at, answer in found], None, 0
 
 
 def request(
@@ -138,7 +135,7 @@ def request(
     visible = node.link == "home"
     well_until = min(conditions.well_until(now), node.link_until) if visible else -NEVER
     calm = now < well_until or not visible or conditions.calm(now)
-    way = _Way(network, node, (lease.address, sport), calm)
+    way = _Way((lease.address, sport), conditions.jitter_ns(node), calm)
     seen = at + node.lan_ns
     deadline = now + timeout_ns
     if seen >= well_until:
@@ -151,7 +148,7 @@ def request(
     peer = (peer_mac, ip_number(address), port)
     if visible:
         network.record(seen, label, exchange, 0, me, peer, _UDP | node.ttl << 8, data)
-    answers, code, when = way.ask(server, port, data, seen)
+    answers, code, when = _ask(network, node, way, server, port, data, seen)
     if code is not None:
         quoted = udp_packet(node.ttl, me[1:], peer[1:], data)
         network.unreachable(node, when, label, quoted, code, server if code == PORT_UNREACHABLE else None)
