@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
 
 from testbed.behaviours.facts import LINK_UP
 from testbed.host import About, LinkDown, NetError, NoReply
@@ -31,11 +32,13 @@ class NotResolved(NetError):
 
 
 class _State:
-    """What the resolver remembers from lookup to lookup."""
+    """What the resolver is set to, and what it remembers from lookup to lookup."""
 
-    __slots__ = ("cache", "failed", "ident", "last", "turn")
+    __slots__ = ("cache", "failed", "ident", "last", "settings", "turn")
 
-    def __init__(self) -> None:
+    def __init__(self, settings: Resolver) -> None:
+        # A lookup reads a dozen of them, and attributes of a pydantic model are slow to read.
+        self.settings = cast("Resolver", SimpleNamespace(**dict(settings)))
         self.ident = _UCLIBC_FIRST_IDENT - 1
         self.turn = 0
         self.cache: dict[str, tuple[float, tuple[str, ...]]] = {}
@@ -46,7 +49,7 @@ class _State:
 def _state(host: Host) -> _State:
     state = host.board.facts.get(_STATE)
     if state is None:
-        state = host.board.facts[_STATE] = _State()
+        state = host.board.facts[_STATE] = _State(host.device.resolver)
     assert isinstance(state, _State)
     return state
 
@@ -87,8 +90,8 @@ async def resolve(
 
 
 async def _lookup(host: Host, name: str, attempt: int, why: str) -> tuple[str, ...]:
-    settings = host.device.resolver
     state = _state(host)
+    settings = state.settings
     now = host.now()
     if settings.cache and (kept := state.cache.get(name)) and kept[0] > now:
         return kept[1]
@@ -96,11 +99,13 @@ async def _lookup(host: Host, name: str, attempt: int, why: str) -> tuple[str, .
         raise NotResolved(name, "failed lately")
     wants_aaaa = name in settings.aaaa
     try:
-        if wants_aaaa and settings.aaaa_first:
-            await _asked_for_aaaa(host, settings, state, name, attempt, why)
-        addresses, ttl = await _ask(host, settings, state, name, "A", attempt, why)
+        if wants_aaaa and settings.aaaa_first:  # this Internet has none, so nothing comes of it
+            await _ask(host, state, name, "AAAA", attempt, why)
+        addresses, ttl = await _ask(host, state, name, "A", attempt, why)
+        if not addresses:
+            raise NotResolved(name, _NO_DATA)
         if wants_aaaa and not settings.aaaa_first:
-            await _asked_for_aaaa(host, settings, state, name, attempt, why)
+            await _ask(host, state, name, "AAAA", attempt, why)
     except NotResolved:
         if settings.failure_kept:
             state.failed[name] = host.now() + settings.failure_kept
@@ -111,22 +116,9 @@ async def _lookup(host: Host, name: str, attempt: int, why: str) -> tuple[str, .
     return addresses
 
 
-async def _asked_for_aaaa(
-    host: Host, settings: Resolver, state: _State, name: str, attempt: int, why: str
-) -> None:
-    """Ask for the AAAA record too; this testbed's Internet has none, so nothing comes of it."""
-    try:
-        await _ask(host, settings, state, name, "AAAA", attempt, why)
-    except NotResolved as problem:
-        if problem.outcome != _NO_DATA:
-            raise
-
-
-async def _ask(
-    host: Host, settings: Resolver, state: _State, name: str, qtype: str, attempt: int, why: str
-) -> tuple[tuple[str, ...], float]:
-    """Go through the servers, round by round; return addresses and the time to live."""
-    lease = host.lease
+async def _ask(host: Host, state: _State, name: str, qtype: str, attempt: int, why: str) -> _Found:
+    """Go through the servers, round by round."""
+    settings, lease = state.settings, host.lease
     if lease is None:
         raise LinkDown
     servers = (settings.servers or lease.resolvers)[: settings.most_servers]
@@ -139,35 +131,37 @@ async def _ask(
     for _ in range(settings.tries):
         if settings.together and len(servers) > 1:
             why = why or "every server at once"
-            return await _race(host, settings, state, servers, (name, qtype, timeout_s, attempt, why))
+            return await _race(host, state, servers, (name, qtype, timeout_s, attempt, why))
         for server in servers:
             if problem is not None:
                 why = f"resolver: {problem.outcome}, try {tries + 1}"
             question = (name, qtype, timeout_s, attempt + tries, why)
             tries += 1
             try:
-                return await _ask_one(host, settings, state, server, question)
+                return await _ask_one(host, state, server, question)
             except NotResolved as failure:
-                final = failure.outcome in _FINAL
-                if final or (settings.on_error == "fail" and failure.outcome != NoReply.outcome):
+                if failure.outcome == _NO_SUCH_NAME or (
+                    settings.on_error == "fail" and failure.outcome != NoReply.outcome
+                ):
                     raise
                 problem = failure
         timeout_s *= settings.timeout_factor
     raise problem or NotResolved(name, "no server")
 
 
+_Found = tuple[tuple[str, ...], float]
+"""Addresses, none if the name has none of that type, and for how many seconds they hold."""
+
 _Question = tuple[str, str, float, int, str]
 """Name, type, timeout in seconds, attempt, why."""
 
 
-async def _ask_one(
-    host: Host, settings: Resolver, state: _State, server: str, question: _Question
-) -> tuple[tuple[str, ...], float]:
+async def _ask_one(host: Host, state: _State, server: str, question: _Question) -> _Found:
     name, qtype, timeout_s, attempt, why = question
-    query = dns.query(_ident(host, settings, state), name, qtype)
+    query = dns.query(_ident(host, state), name, qtype)
     about = About("DNS", name, attempt, why)
     try:
-        reply = await host.udp_request(server, _PORT, query, timeout_s, about, settings.port)
+        reply = await host.udp_request(server, _PORT, query, timeout_s, about, state.settings.port)
         rcode, addresses, ttl_s = dns.found(reply, qtype)
     except LinkDown:
         raise
@@ -177,22 +171,19 @@ async def _ask_one(
         raise NotResolved(name, "garbage") from None
     if rcode != dns.NOERROR:
         raise NotResolved(name, _RCODES.get(rcode, f"rcode {rcode}"))
-    if not addresses:
-        raise NotResolved(name, _NO_DATA)
     return addresses, ttl_s
 
 
-async def _race(
-    host: Host, settings: Resolver, state: _State, servers: tuple[str, ...], question: _Question
-) -> tuple[tuple[str, ...], float]:
+async def _race(host: Host, state: _State, servers: tuple[str, ...], question: _Question) -> _Found:
     """Ask every server at once; the first answer counts."""
     settled = host.wakeup()
-    good: list[tuple[tuple[str, ...], float]] = []
-    bad: list[NetError] = []
+    good: list[_Found] = []
+    bad: list[_Found | NetError] = []
 
     async def ask(child: Host, server: str) -> None:
         try:
-            good.append(await _ask_one(child, settings, state, server, question))
+            found = await _ask_one(child, state, server, question)
+            (good if found[0] else bad).append(found)
         except NetError as problem:
             bad.append(problem)
         if good or len(bad) == len(servers):
@@ -203,17 +194,18 @@ async def _race(
     await settled.wait()
     if good:
         return good[0]
-    raise bad[-1]
+    if isinstance(bad[-1], NetError):
+        raise bad[-1]
+    return bad[-1]
 
 
 _NO_DATA = "no data"
 _NO_SUCH_NAME = "no such name"
-_FINAL = frozenset({_NO_DATA, _NO_SUCH_NAME})
 _RCODES = {dns.NXDOMAIN: _NO_SUCH_NAME, dns.SERVFAIL: "server failure", dns.REFUSED: "refused"}
 
 
-def _ident(host: Host, settings: Resolver, state: _State) -> int:
-    if settings.idents == "random":
+def _ident(host: Host, state: _State) -> int:
+    if state.settings.idents == "random":
         return host.rng.getrandbits(16)
     state.ident = state.ident + 1 & 0xFFFF
     return state.ident

@@ -81,7 +81,12 @@ class Bucket:
 
     def room(self, at: int, size: int) -> bool:
         """Tell whether `size` bytes pass without waiting; take them if so."""
-        tokens = self._fill(at)
+        tokens = self.tokens
+        if at > self.at:  # as `_fill`, which a packet has no time to call
+            tokens += (at - self.at) * self.bytes_per_ns
+            if tokens > self.burst:
+                tokens = self.burst
+            self.at, self.tokens = at, tokens
         if tokens < size:
             return False
         self.tokens = tokens - size
@@ -89,7 +94,12 @@ class Bucket:
 
     def take(self, at: int, size: int) -> int | None:
         """Take a packet's tokens; return its wait in ns, or None when the queue is full."""
-        tokens = self._fill(at)
+        tokens = self.tokens
+        if at > self.at:  # as `_fill`
+            tokens += (at - self.at) * self.bytes_per_ns
+            if tokens > self.burst:
+                tokens = self.burst
+            self.at, self.tokens = at, tokens
         wait = 0 if tokens >= 0 else round(-tokens / self.bytes_per_ns)
         if wait > self.queue_ns:
             return None

@@ -251,13 +251,14 @@ class Connection:
         if node.link != "home" or start + span < 0:
             return None
         up, up_bytes, down, down_bytes = words
-        return tape.plan(
+        row = t.pack_plan(
             start, NEVER, NEVER, label, exchange, script, node.mac_int,
             self.server_mac, node.ip, server.ip, self.local_port, self.port, self.ttls,
             self.client_seq, self.server_seq, self.client_ipid, self.server_ipid,
             tape.payload(up), tape.payload(down), up_bytes, down_bytes,
             self.client_stamp, self.server_stamp, self.server_sent, self.client_sent,
         )  # fmt: skip
+        return tape.packed_plan(row)
 
     def _adopt(self, course: Course) -> None:
         """Move the connection's counters past a plan; its delayed ACK yields to the next words."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from testbed.host import LinkDown, Refused, Unreachable
@@ -40,54 +39,52 @@ _Answers = tuple[list[tuple[int, bytes]], int | None, int]
 """Answers, each with when it passes the router; or the code of an ICMP error, and when that passes."""
 
 
-@dataclass(slots=True)
-class _Way:
-    """The way of a datagram beyond the router, and back."""
-
-    source: tuple[str, int]
-    jitter: int
-    calm: bool
-    """Whether the WAN is up and undisturbed until it next changes."""
-
-
 def _ask(
-    network: Network, node: Node, way: _Way, server: Server | None, port: int, data: bytes, seen: int
+    network: Network,
+    node: Node,
+    source: tuple[str, int],
+    jitter: int,
+    calm: bool,
+    server: Server | None,
+    port: int,
+    data: bytes,
+    seen: int,
 ) -> _Answers:
-    """Let a server answer what passes the router at `seen`."""
+    """Let a server answer what passes the router at `seen`; `calm` says what the WAN is until it changes."""
     if port == DNS_PORT and network.is_gateway(server):
-        return _forward(network, node, way, data, seen)
+        return _forward(network, node, source, jitter, calm, data, seen)
     if server is not None and not server.delay_ns:
         there = seen + (server.station.lan_ns if server.station else 0)
         service = server.ports.get(port)
         if service is None:
             return [], PORT_UNREACHABLE, there + FORWARDING_NS
-        replies = service.handle(data, way.source, network.unix(there))
+        replies = service.handle(data, source, network.unix(there))
         return [(there + FORWARDING_NS + round(r.delay_s * 1e9), r.data) for r in replies], None, 0
     conditions = network.conditions
     elsewhere = node.link == "open"
     extra: int | None = 0
     if not elsewhere:
-        if not way.calm or seen >= conditions.next_change:
+        if not calm or seen >= conditions.next_change:
             if conditions.uplink_at(seen) != "up":
                 when = conditions.unreachable_at(node, seen)
                 return [], None if when is None else network.code(seen), when or 0
-            way.calm = False
+            calm = False
         extra = conditions.cross(node, seen, len(data) + HEADERS, True)
     if server is None or extra is None:
         return [], None, 0
-    away = server.delay_ns + conditions.wan_ns + way.jitter
+    away = server.delay_ns + conditions.wan_ns + jitter
     there = seen + away + extra
-    if not way.calm and (how := conditions.down(server, there)) is not None:
+    if not calm and (how := conditions.down(server, there)) is not None:
         return [], PORT_UNREACHABLE if how == "refused" else None, there + away
     service = server.ports.get(port)
     if service is None:
         return [], PORT_UNREACHABLE, there + away
     found = []
-    for answer, delay_s in service.handle(data, way.source, network.unix(there)):
+    for answer, delay_s in service.handle(data, source, network.unix(there)):
         leaves = there + round(delay_s * 1e9)
         passes = leaves + away
         if not elsewhere:
-            if (not way.calm or passes >= conditions.next_change) and conditions.uplink_at(passes) != "up":
+            if (not calm or passes >= conditions.next_change) and conditions.uplink_at(passes) != "up":
                 continue
             extra = conditions.cross(node, leaves, len(answer) + HEADERS, False)
             if extra is None:
@@ -97,16 +94,20 @@ def _ask(
     return found, None, 0
 
 
-def _forward(network: Network, node: Node, way: _Way, data: bytes, seen: int) -> _Answers:
+def _forward(
+    network: Network, node: Node, source: tuple[str, int], jitter: int, calm: bool, data: bytes, seen: int
+) -> _Answers:
     """Be the router's DNS forwarder: it knows the home, and forwards, refuses or keeps silent else."""
-    if node.link == "home" and (own := network.home_names.answer(data, way.source[0])) is not None:
+    if node.link == "home" and (own := network.home_names.answer(data, source[0])) is not None:
         return [(seen + FORWARDING_NS, own)], None, 0
     uplink = "up" if node.link == "open" else network.conditions.uplink_at(seen)
     if uplink == "known":
         return [(seen + FORWARDING_NS, dns.reply(data, (), rcode=dns.REFUSED))], None, 0
     if uplink != "up" or network.upstream is None:
         return [], None, 0
-    found, _, _ = _ask(network, node, way, network.upstream, DNS_PORT, data, seen + FORWARDING_NS)
+    found, _, _ = _ask(
+        network, node, source, jitter, calm, network.upstream, DNS_PORT, data, seen + FORWARDING_NS
+    )
     return [(at + FORWARDING_NS, answer) for at, answer in found], None, 0
 
 
@@ -133,9 +134,11 @@ def request(
     label = network.label(node.name, behaviour, about)
     at = now if now <= node.fresh_until else now + neighbours.keep(network, node, now)
     visible = node.link == "home"
-    well_until = min(conditions.well_until(now), node.link_until) if visible else -NEVER
+    well_until = conditions.well_until(now) if visible else -NEVER
+    if well_until > node.link_until:
+        well_until = node.link_until
     calm = now < well_until or not visible or conditions.calm(now)
-    way = _Way((lease.address, sport), conditions.jitter_ns(node), calm)
+    source, jitter = (lease.address, sport), conditions.jitter_ns(node)
     seen = at + node.lan_ns
     deadline = now + timeout_ns
     if seen >= well_until:
@@ -148,7 +151,7 @@ def request(
     peer = (peer_mac, ip_number(address), port)
     if visible:
         network.record(seen, label, exchange, 0, me, peer, _UDP | node.ttl << 8, data)
-    answers, code, when = _ask(network, node, way, server, port, data, seen)
+    answers, code, when = _ask(network, node, source, jitter, calm, server, port, data, seen)
     if code is not None:
         quoted = udp_packet(node.ttl, me[1:], peer[1:], data)
         network.unreachable(node, when, label, quoted, code, server if code == PORT_UNREACHABLE else None)

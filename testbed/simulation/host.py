@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from simpy import Process
 
     from testbed.host import Board, Host, Stream, Task, Wakeup
-    from testbed.models import DeviceModel
     from testbed.simulation.network import Exchanged, Network
     from testbed.simulation.node import Node
 
@@ -53,6 +52,7 @@ class SimHost:
 
     def __init__(self, network: Network, node: Node, task: str) -> None:
         self.network, self.node, self.task = network, node, task
+        self.device, self.mac = node.model, node.mac
         self.env = network.env
         self.behaviour = task.split("/")[0].split("#")[0] or "device"
         """The habit's name, as labels and log lines have it."""
@@ -64,16 +64,6 @@ class SimHost:
         if self._rng is None:
             self._rng = Random(number(self.node.seed, self.node.name, self.task))
         return self._rng
-
-    @property
-    def device(self) -> DeviceModel:
-        """The device's model."""
-        return self.node.model
-
-    @property
-    def mac(self) -> str:
-        """The device's MAC address."""
-        return self.node.mac
 
     @property
     def board(self) -> Board:

@@ -92,6 +92,7 @@ class Batch(NamedTuple):
 _DATAGRAM = Struct(f"{DATAGRAM_COLUMNS}q")
 _PLAN = Struct(f"{PLAN_COLUMNS}q")
 _NUMBER = Struct("q")
+pack_plan = _PLAN.pack
 
 
 class Tape:
@@ -149,9 +150,14 @@ class Tape:
 
     def plan(self, *columns: int) -> int:
         """Add a plan record (the `P_` columns); return its number."""
-        self._plans += _PLAN.pack(*columns)
-        self._next_plan += 1
-        return self._next_plan - 1
+        return self.packed_plan(pack_plan(*columns))
+
+    def packed_plan(self, row: bytes) -> int:
+        """Add a plan record, packed by `pack_plan`; return its number."""
+        self._plans += row
+        number = self._next_plan
+        self._next_plan = number + 1
+        return number
 
     def cut_datagrams(self, label: int, exchange: int, now: int) -> None:
         """Take back the frames of an exchange that would be captured after `now`."""
