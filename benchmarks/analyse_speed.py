@@ -4,9 +4,9 @@
 
 Without a capture it makes one of 2,000,000 frames (`synthetic_capture.py`). Each tool runs in turn,
 `--repeat` times round; the figure is the median wall time of the process, start-up included, from a
-warm page cache, with modules and kernels compiled before. What is compared: `testbed analyse` with all analyses and
-CSV files but no figures; `tshark -z io,phs` (protocol hierarchy); `argus` and `nfpcapd` (flow
-records). Tools that are not installed are left out and said so. The exit code is 1 if `testbed` is
+warm page cache, with modules and kernels compiled before. What is compared: `testbed analyse` with all
+analyses and CSV files but no figures; `tshark -z io,phs` (protocol hierarchy); `argus` and `nfpcapd`
+(flow records). Tools that are not installed are left out and said so. The exit code is 1 if `testbed` is
 below 12 times tshark, behind argus, or above 1 GiB of memory.
 """
 
