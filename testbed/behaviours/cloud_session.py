@@ -77,10 +77,11 @@ async def _session(host: Host, p: CloudSession, stream: Stream, comeback: Comeba
         telemetry_every_s = p.telemetry.every
         telemetry_due = now + telemetry_every_s
     end = now + p.lifetime if p.lifetime is not None else inf
-    complete, timeout_s, board_facts = http.complete_response, p.timeout, board.facts
+    complete, timeout_s, keepalive_s = http.complete_response, p.timeout, p.keepalive
+    board_facts = board.facts
     while True:
         due = min(heartbeat_due, telemetry_due, register_due, end)
-        if p.keepalive is None:
+        if keepalive_s is None:
             await host.sleep_until(due)
         else:
             await stream.idle(due - host.now(), about)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import lru_cache, partial
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, cast
 
 from testbed.behaviours.facts import LINK_UP
@@ -31,14 +30,21 @@ class NotResolved(NetError):
         return f"{self.name}: {self.outcome}"
 
 
+class _Settings:
+    """A copy of the model's: a lookup reads a dozen of them, and a pydantic model is slow to read."""
+
+    def __init__(self, model: Resolver) -> None:
+        for name, value in model:
+            setattr(self, name, value)
+
+
 class _State:
     """What the resolver is set to, and what it remembers from lookup to lookup."""
 
     __slots__ = ("cache", "failed", "ident", "last", "settings", "turn")
 
     def __init__(self, settings: Resolver) -> None:
-        # A lookup reads a dozen of them, and attributes of a pydantic model are slow to read.
-        self.settings = cast("Resolver", SimpleNamespace(**dict(settings)))
+        self.settings = cast("Resolver", _Settings(settings))
         self.ident = _UCLIBC_FIRST_IDENT - 1
         self.turn = 0
         self.cache: dict[str, tuple[float, tuple[str, ...]]] = {}

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 FAILURES: dict[str, type[NetError]] = {
     "no-reply": NoReply, "refused": Refused, "unreachable": Unreachable, "lost": StreamLost,
 }  # fmt: skip
+_SOME_TCP = About("TCP")
 BULK_BYTES = 48_000
 """Transfers of this size fill their window: they are paced by a rate-limited link, not dropped."""
 IDLE_RESET_NS = 1_000_000_000
@@ -78,9 +79,14 @@ Sizes = tuple[int, int, int, bool]
 class Connection:
     """A client's connection as its kernel keeps it (see `testbed.simulation.streams`)."""
 
-    about: About = About("TCP")
-    """What the connection was last used for: labels its kernel's own segments."""
-    label: int
+    # Beyond thirty attributes an object without slots gets slower to read.
+    __slots__ = (
+        "about", "behaviour", "client", "client_ipid", "client_sent", "client_seq", "client_stamp", "course",
+        "cwnd", "expires", "first_cwnd", "jitter_ns", "keepalive_ns", "label", "lan", "last", "local_port",
+        "lost_at", "network", "node", "open", "peer", "peer_boots", "port", "quiet", "row", "sealing",
+        "server", "server_ipid", "server_mac", "server_sent", "server_seq", "server_stamp", "session",
+        "timers", "ttls", "wan", "way",
+    )  # fmt: skip
 
     def __init__(
         self, network: Network, node: Node, behaviour: str, server: Server | None, port: int, peer: str,
@@ -90,6 +96,10 @@ class Connection:
         self.server = server or Server("nobody", peer, ip_number(peer), 20_000_000, 50)
         self.port = port
         self.peer = (peer, port)
+        self.about: About | None = None
+        """What the connection was last used for: labels its kernel's own segments …"""
+        self.label = -1
+        """… by this label."""
         self.open = False
         self.keepalive_ns = round(keepalive_s * 1e9) if keepalive_s else 0
         self.local_port = node.port()
@@ -98,7 +108,6 @@ class Connection:
         self.session: Session | None = None
         self.expires = False
         """Whether the server's program may drop the connection by itself."""
-        self.began = network.env.now
         station = self.server.station
         self.peer_boots = station.boots if station is not None else 0
         rng = node.rng
@@ -255,7 +264,8 @@ class Connection:
             start, NEVER, NEVER, label, exchange, script, node.mac_int,
             self.server_mac, node.ip, server.ip, self.local_port, self.port, self.ttls,
             self.client_seq, self.server_seq, self.client_ipid, self.server_ipid,
-            tape.payload(up), tape.payload(down), up_bytes, down_bytes,
+            up if up.__class__ is int else tape.payload(up),
+            down if down.__class__ is int else tape.payload(down), up_bytes, down_bytes,
             self.client_stamp, self.server_stamp, self.server_sent, self.client_sent,
         )  # fmt: skip
         return tape.packed_plan(row)
@@ -308,7 +318,8 @@ class Connection:
             self.network.tape.cut_plan(self.row, now)
         if node.link != "down" and node.lease is not None:
             self._rewind(now)
-            exchange, label = self._exchange(About(*self.about[:2], why="abort"))
+            protocol, service, _, _ = self.about or _SOME_TCP
+            exchange, label = self._exchange(About(protocol, service, why="abort"))
             script = self.network.library.kept(("reset", self.lan), node.stack, partial(reset, self.lan))
             row = self._record(script.number, now, SILENCE, label, exchange, self.lan)
             if row is not None and now + self.lan >= node.link_until:

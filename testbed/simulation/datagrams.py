@@ -149,8 +149,9 @@ def request(
     me = (node.mac_int, node.ip, sport)
     peer_mac = server.mac_int if server is not None and server.mac_int else network.router.mac
     peer = (peer_mac, ip_number(address), port)
+    record = network.record
     if visible:
-        network.record(seen, label, exchange, 0, me, peer, _UDP | node.ttl << 8, data)
+        record(seen, label, exchange, 0, me, peer, _UDP | node.ttl << 8, data)
     answers, code, when = _ask(network, node, source, jitter, calm, server, port, data, seen)
     if code is not None:
         quoted = udp_packet(node.ttl, me[1:], peer[1:], data)
@@ -168,7 +169,7 @@ def request(
                 continue
         if visible:
             ttl = server.ttl if server is not None else 64
-            network.record(leaves, label, exchange, 1, peer, me, _UDP | ttl << 8, answer)
+            record(leaves, label, exchange, 1, peer, me, _UDP | ttl << 8, answer)
         arrives = leaves + node.lan_ns + extra
         if not lost and arrives < end:
             end, result = arrives, answer

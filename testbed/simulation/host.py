@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from testbed.simulation.network import Exchanged, Network
     from testbed.simulation.node import Node
 
+_OK = Outcome.OK
+
 
 class SimTask:
     """A running behaviour (see `testbed.host.Task`)."""
@@ -157,8 +159,7 @@ class SimHost:
             network.tape.cut_datagrams(label, exchange, env.now)
             network.log.exchange(env.now, label, exchange, Outcome.CANCELLED)
             raise
-        outcome = failure.outcome if failure else Outcome.OK
-        network.log.exchange(end, label, exchange, outcome)
+        network.log.exchange(end, label, exchange, failure.outcome if failure else _OK)
         if failure is not None:
             raise failure
         return answer

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
 from testbed.protocols import certs, tls
 from testbed.simulation.plans import CLIENT, SERVER, Message
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from testbed.host import TlsHello
     from testbed.simulation.tape import Payload
 
-_sealed_bytes = lru_cache(maxsize=4096)(tls.protected_length)
+_sizes = lru_cache(lambda version: lru_cache(4096)(partial(tls.protected_length, version=version)))
+"""TLS version -> what tells the bytes on the wire of so many bytes."""
 _THINK_NS = 1_000_000
 """Time a server takes for its part of a handshake."""
 
@@ -20,7 +23,7 @@ _THINK_NS = 1_000_000
 class Sealing:
     """Turns what the programs say into what goes over the wire; plain without a `hello`."""
 
-    __slots__ = ("_at", "_pool", "_pool_bytes", "_secret", "hello", "host_name")
+    __slots__ = ("_at", "_pool", "_pool_bytes", "_secret", "hello", "host_name", "size")
 
     def __init__(self, hello: TlsHello | None, secret: bytes, host_name: str, pool: bytes) -> None:
         self.hello = hello
@@ -28,10 +31,8 @@ class Sealing:
         self._secret = secret
         self._pool, self._pool_bytes = pool, len(pool)
         self._at = int.from_bytes(secret[:3], "big")
-
-    def size(self, plain_bytes: int) -> int:
-        """Return the bytes on the wire of a message."""
-        return _sealed_bytes(plain_bytes, self.hello.version) if self.hello else plain_bytes
+        self.size: Callable[[int], int] = _sizes(hello.version) if hello else int
+        """Returns the bytes on the wire of a message of so many bytes."""
 
     def seal(self, data: bytes, size: int) -> Payload:
         """Return what goes over the wire, `size` bytes: the data, or TLS records in its place."""

@@ -37,10 +37,13 @@ if TYPE_CHECKING:
 KEEPALIVE_INTERVAL_NS = 75_000_000_000
 KEEPALIVE_PROBES = 9
 FAREWELL_NS = 120_000_000_000
+_OK = Outcome.OK
 
 
 class SimStream(Connection):
     """A client's connection (see `testbed.host.Stream`)."""
+
+    __slots__ = ()
 
     async def connect(self, timeout_s: float, about: About) -> None:
         """Open the connection, TLS included."""
@@ -52,7 +55,7 @@ class SimStream(Connection):
         plan = Plan(messages, True, self.cwnd)
         now = self.network.env.now
         arp = neighbours.keep(self.network, self.node, now)
-        await self._operate(None, plan, words, timeout_s, about, now + arp)
+        await self._operate(None, plan, words, timeout_s, about, now + arp, True)
         service = self.server.ports.get(self.port)
         assert service is not None, "a connection to a port that does not listen"
         self.session = service.session((self.client, self.local_port), self.network.unix(now))
@@ -74,17 +77,18 @@ class SimStream(Connection):
         else:
             answer = self._ask(data, now, round(timeout_s * 1e9))
         sealing = self.sealing
-        size = sealing.size(len(data))
+        size_of = sealing.size
+        size = size_of(len(data))
         if answer is None:  # waited for until the program gives up, or a RST comes
             sizes, whole = (size, 1, round(timeout_s * 1e9) + 1, False), False
             words: Words = (sealing.seal(data, size), size, b"", 0)
         else:
             down_data = answer.data
             whole = complete(down_data)
-            down_size = sealing.size(len(down_data))
+            down_size = size_of(len(down_data))
             sizes = (size, down_size, round(answer.think_s * 1e9), answer.close)
             words = (sealing.seal(data, size), size, sealing.seal(down_data, down_size), down_size)
-        await self._operate(sizes, None, words, timeout_s, about, now, whole=whole)
+        await self._operate(sizes, None, words, timeout_s, about, now, whole)
         assert answer is not None
         if answer.close:
             self._gone()
@@ -145,6 +149,7 @@ class SimStream(Connection):
             2 * (self.lan + self.wan),
         )  # fmt: skip
         if self.node.link != "down" and self.node.lease is not None:
+            assert self.about is not None
             exchange, label = self._exchange(About(*self.about[:2]))
             start = max(now, self.quiet)
             patience = start + FAREWELL_NS
@@ -194,8 +199,7 @@ class SimStream(Connection):
         timeout_s: float,
         about: About,
         start: int,
-        *,
-        whole: bool = True,
+        whole: bool,
     ) -> None:
         """Play a plan, wait for its end, and raise how it failed."""
         network, node = self.network, self.node
@@ -226,7 +230,7 @@ class SimStream(Connection):
                 network.tape.cut_plan(row, env.now)
             network.log.exchange(env.now, label, exchange, Outcome.CANCELLED)
             raise
-        network.log.exchange(done, label, exchange, failure.outcome if failure else Outcome.OK)
+        network.log.exchange(done, label, exchange, failure.outcome if failure else _OK)
         if failure is not None:
             if failure is StreamLost or failure is LinkDown:
                 self._break(env.now)

@@ -53,8 +53,9 @@ class Clock(Environment):
             if event.__class__ is Nap:
                 if (task := event.task) is not None:
                     self._active_proc = task
+                    send = event.send
                     try:
-                        awaited = event.send(None)
+                        awaited = send(None)
                     except BaseException as problem:
                         task.end(problem)
                     else:
