@@ -7,6 +7,7 @@ import socket
 from typing import TYPE_CHECKING
 
 from testbed.emulation.frames import TCP
+from testbed.emulation.inbox import Inbox
 from testbed.emulation.loop import Future
 from testbed.emulation.servers import delay_acks, reset, send_pending_ack, vanish
 from testbed.emulation.tcp_timers import TcpTimers
@@ -62,6 +63,7 @@ class EmulatedStream:
         self._finished = False
         self._port = device.next_port()
         self._socket = device.station.socket(socket.SOCK_STREAM)
+        self._inbox = Inbox(self._loop, self._socket, self._readable)
 
     # --- the operations -------------------------------------------------------------------
 
@@ -195,17 +197,19 @@ class EmulatedStream:
     def abort(self) -> None:
         """Reset the connection."""
         if not self._finished:
+            if self.open:
+                self._claim(About(*self._about[:2], why="abort"))
             self._forget()
             reset(self._socket)
             self._device.station.look()
+            self._drop_timers()  # a connect that failed ends without a segment
 
     def vanish(self) -> None:
         """Lose the connection with the link or the power: nothing more is sent."""
         if self._finished:
             return
         self._forget()
-        if self._record is not None and self._device.station.tcp is not None:
-            self._device.station.tcp.drop(self._record.key)
+        self._drop_timers()
         vanish(self._socket)
         self._end(LinkDown)
 
@@ -221,6 +225,7 @@ class EmulatedStream:
         return self._device.claim(self._behaviour, about, TCP, self._port)
 
     def _acknowledge(self) -> None:
+        self._inbox.read_ahead()
         send_pending_ack(self._socket)
         self._device.station.look()
 
@@ -276,14 +281,12 @@ class EmulatedStream:
 
     def _readable(self) -> None:
         try:
-            data = self._socket.recv(_LARGEST)
+            data = self._inbox.read()
         except BlockingIOError:
             return
         except OSError:
             self._drop()
             return
-        if self._record is not None and data:
-            TcpTimers.data_read(self._record)
         if self._tls is not None and data:
             shaking = not self._tls.established
             plain, out, ended = self._tls.feed(data)
@@ -319,11 +322,17 @@ class EmulatedStream:
         self._forget()
         self._socket.close()
         self._device.station.look()
+        self._drop_timers()
         self._end(StreamLost)
+
+    def _drop_timers(self) -> None:
+        if self._record is not None and self._device.station.tcp is not None:
+            self._device.station.tcp.drop(self._record.key)
 
     def _forget(self) -> None:
         self._finished = True
         self.open = False
+        self._inbox.forget()
         if self._record is not None:
             TcpTimers.release(self._record)
         if self._tls is not None and self._hello is not None and self._tls.session is not None:
@@ -363,7 +372,9 @@ class Lingering:
         device.station.look()
 
     def _acknowledge(self) -> None:
-        send_pending_ack(self._socket)
+        self._readable()
+        if self._socket.fileno() >= 0:
+            send_pending_ack(self._socket)
         self._device.station.look()
 
     def _readable(self) -> None:

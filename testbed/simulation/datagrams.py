@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from testbed.host import LinkDown, Refused, Unreachable
 from testbed.protocols import dhcp, dns
+from testbed.scenario.internet import ROUTER_ANSWERS_NS
 from testbed.simulation import neighbours
 from testbed.simulation import tape as t
-from testbed.simulation.conditions import FORWARDING_NS
 from testbed.simulation.network import Exchanged, Station
 from testbed.simulation.wire import (
     BROADCAST_IP,
@@ -60,15 +60,15 @@ class _Way:
             there = seen + (server.station.lan_ns if server.station else 0)
             service = server.ports.get(port)
             if service is None:
-                return [], PORT_UNREACHABLE, there + FORWARDING_NS
+                return [], PORT_UNREACHABLE, there + ROUTER_ANSWERS_NS
             replies = service.handle(data, self.source, network.unix(there))
-            return [(there + FORWARDING_NS + round(r.delay_s * 1e9), r.data) for r in replies], None, 0
+            return [(there + ROUTER_ANSWERS_NS + round(r.delay_s * 1e9), r.data) for r in replies], None, 0
         conditions = network.conditions
         extra: int | None = 0
         if node.link != "open":
             if not (self.calm and seen < conditions.next_change):
                 if conditions.uplink_at(seen) != "up":
-                    when = conditions.unreachable_at(node, seen)
+                    when = network.next_hop.error_at(node, seen)
                     return [], None if when is None else network.code(seen), when or 0
                 self.calm = False
             extra = conditions.cross(node, seen, len(data) + HEADERS, upwards=True)
@@ -103,14 +103,17 @@ class _Way:
         """Be the router's DNS forwarder: it knows the home, and forwards, refuses or keeps silent else."""
         network = self.network
         if self.node.link == "home" and (own := network.home_names.answer(data, self.source[0])) is not None:
-            return [(seen + FORWARDING_NS, own)], None, 0
+            return [(seen + ROUTER_ANSWERS_NS, own)], None, 0
         uplink = "up" if self.node.link == "open" else network.conditions.uplink_at(seen)
         if uplink == "known":
-            return [(seen + FORWARDING_NS, dns.reply(data, (), rcode=dns.REFUSED))], None, 0
-        if uplink != "up" or network.upstream is None:
+            return [(seen + ROUTER_ANSWERS_NS, dns.reply(data, (), rcode=dns.REFUSED))], None, 0
+        if network.upstream is None:
             return [], None, 0
-        found, _, _ = self.ask(network.upstream, DNS_PORT, data, seen + FORWARDING_NS)
-        return [(at + FORWARDING_NS, answer) for at, answer in found], None, 0
+        if uplink != "up":  # the forwarder itself gets the error about its query
+            network.next_hop.error_at(self.node, seen)
+            return [], None, 0
+        found, _, _ = self.ask(network.upstream, DNS_PORT, data, seen)
+        return [(at + ROUTER_ANSWERS_NS, answer) for at, answer in found], None, 0
 
 
 def request(
@@ -133,7 +136,7 @@ def request(
     sport = source_port or node.port()
     server = network.find(node, address)
     label = network.label(node.name, behaviour, about)
-    at = now + neighbours.keep(network, node, now)
+    at = now if now <= node.gateway_fresh_until else now + neighbours.sends(network, node, now)
     way = _Way(network, node, sport)
     lost, extra = conditions.access(node, at, len(data) + HEADERS, upwards=True)
     seen = at + node.lan_ns + extra
@@ -149,14 +152,18 @@ def request(
         network.record(seen, label, exchange, 0, me, peer, meta, data)
     answers, code, when = way.ask(server, port, data, seen)
     if code is not None:
+        when += neighbours.hears(network, node, when)
         quoted = udp_packet(node.model.ttl, me[1:], peer[1:], data)
-        network.unreachable(node, when, label, quoted, code, server if code == PORT_UNREACHABLE else None)
+        refuser = server if code == PORT_UNREACHABLE else None
+        network.unreachable(node, when, label, exchange, quoted, code, refuser)
         failure = Refused if code == PORT_UNREACHABLE else Unreachable
         if when + node.lan_ns <= deadline and when + node.lan_ns < node.link_until:
             return Exchanged(when + node.lan_ns, failure, b"", label, exchange)
         return network.silence(node, deadline, label)
     end, result = deadline + 1, b""
     for leaves, answer in answers:
+        if leaves > node.router_fresh_until:
+            leaves += neighbours.hears(network, node, leaves)
         lost, extra = conditions.access(node, leaves, len(answer) + HEADERS, upwards=False)
         if not network.alive(node, leaves):
             continue
@@ -253,7 +260,7 @@ def lease(
     end, result = deadline + 1, b""
     source = (node.lease.address if unicast and node.lease else "0.0.0.0", DHCP_CLIENT_PORT)
     for reply in server.ports[DHCP_SERVER_PORT].handle(message, source, network.unix(seen)):
-        leaves = seen + FORWARDING_NS + round(reply.delay_s * 1e9)
+        leaves = seen + ROUTER_ANSWERS_NS + round(reply.delay_s * 1e9)
         lost, extra = conditions.access(node, leaves, len(reply.data) + HEADERS, upwards=False)
         if not network.alive(node, leaves):
             continue

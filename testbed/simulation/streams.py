@@ -50,7 +50,7 @@ class SimStream(Connection):
             up, down, messages = self.sealing.handshake()
         plan = Plan(messages, True, self.cwnd)
         now = self.network.env.now
-        arp = neighbours.keep(self.network, self.node, now)
+        arp = neighbours.sends(self.network, self.node, now)
         await self._operate(None, plan, up, down, timeout_s, about, now + arp)
         service = self.server.ports.get(self.port)
         assert service is not None, "a connection to a port that does not listen"
@@ -132,13 +132,13 @@ class SimStream(Connection):
             return
         now = self.network.env.now
         farewell = self.sealing.farewell()
-        plan = Plan(
-            (Message(CLIENT, len(farewell), 0, True), Message(SERVER, 0, 0, True)), False, self._window(now),
-            2 * (self.lan + self.wan),
-        )  # fmt: skip
         if self.node.link != "down" and self.node.lease is not None:
             exchange, label = self._exchange(About(*self.about[:2]))
             start = max(now, self.quiet)
+            plan = Plan(
+                (Message(CLIENT, len(farewell), 0, True), Message(SERVER, 0, 0, True)), False,
+                self._window(now), 2 * (self.lan + self.wan), None, self._acks(start),
+            )  # fmt: skip
             patience = start + FAREWELL_NS
             course = self._course(None, plan, farewell, b"", start, patience, label, exchange)
             self._adopt(course)
@@ -196,7 +196,8 @@ class SimStream(Connection):
         exchange, label = self._exchange(about)
         deadline = env.now + round(timeout_s * 1e9)
         start = max(start, self.quiet)
-        if start >= deadline:  # the kernel is still busy with what was sent before
+        waits = start >= deadline  # the kernel is still busy with what was sent before
+        if waits:
             course = Course(start, Played(quiet=0), NoReply, deadline, None, start)
         else:
             course = self._course(sizes, plan, up, down, start, deadline, label, exchange)
@@ -207,14 +208,14 @@ class SimStream(Connection):
             failure, done = StreamLost, self.lost_at
         if node.link_until <= done:
             failure, done = LinkDown, node.link_until
-        self._adopt(course)
-        if course.row is not None and failure is not None:
-            network.tape.cut_plan(course.row, done)
+        if not waits:
+            self._adopt(course)
+            if failure is not None:
+                self._cut_off(done)
         try:
             await pause(env, done - env.now)
         except CancelledError:
-            if course.row is not None:
-                network.tape.cut_plan(course.row, env.now)
+            self._cut_off(env.now)
             network.log.exchange(env.now, label, exchange, Outcome.CANCELLED)
             raise
         network.log.exchange(done, label, exchange, failure.outcome if failure else Outcome.OK)
@@ -223,4 +224,5 @@ class SimStream(Connection):
                 self._break(env.now)
             raise failure
         node.confirmed_at = done
-        neighbours.keep(network, node, done)
+        if done > node.gateway_fresh_until:
+            neighbours.sends(network, node, done)

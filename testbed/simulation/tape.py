@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from testbed.simulation.plans import RST, SERVER, syn_options
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -61,6 +63,8 @@ class Script(NamedTuple):
     played: Played
     span: int
     """Time of its last captured segment."""
+    heard: int | None
+    """Time of the last that the server sent, None if none is captured."""
 
 
 class Batch(NamedTuple):
@@ -140,15 +144,16 @@ class Tape:
 
     def script(self, played: Played, client: Stack, server: Stack) -> Script:
         """Keep a played plan."""
-        options = [self._syn_options(client, server), self._syn_options(server, client)]
+        options = [self._syn_options(client), self._syn_options(server, client)]
+        windows = client.window_field(server), server.window_field(client)
         stamped = client.timestamps and server.timestamps
         numbers = [0, 0]
         base = len(self._script_rows)
         for segment in played.segments:
             stack = client if segment.side == 0 else server
             syn = segment.flags & 2
-            window = stack.window if syn else stack.window_field
-            if segment.flags & 4:
+            window = stack.window if syn else windows[segment.side]
+            if segment.flags & RST and segment.side == SERVER:  # it knows no such connection
                 window, option = 0, NO_OPTIONS
             else:
                 option = options[segment.side] if syn else STAMP_OPTIONS if stamped else NO_OPTIONS
@@ -173,19 +178,12 @@ class Tape:
         self._script_starts.append(base + len(played.segments))
         self._frozen = None
         span = max((segment.at for segment in played.segments), default=0)
-        return Script(len(self._script_starts) - 2, played, span)
+        heard = max((segment.at for segment in played.segments if segment.side == SERVER), default=None)
+        return Script(len(self._script_starts) - 2, played, span, heard)
 
-    def _syn_options(self, stack: Stack, peer: Stack) -> int:
-        """Return the index of a SYN's option bytes: MSS, SACK, timestamps, window scale (Linux order)."""
-        data = b"\x02\x04" + stack.mss.to_bytes(2, "big")
-        stamped = stack.timestamps and peer.timestamps
-        sack = stack.sack
-        if stamped:
-            data += (b"\x04\x02" if sack else b"\x01\x01") + b"\x08\x0a" + bytes(8)
-        elif sack:
-            data += b"\x01\x01\x04\x02"
-        if stack.window_scale is not None:
-            data += b"\x01\x03\x03" + bytes([stack.window_scale])
+    def _syn_options(self, stack: Stack, asker: Stack | None = None) -> int:
+        """Return the index of a SYN's option bytes."""
+        data = syn_options(stack, asker)
         index = self._option_index.get(data)
         if index is None:
             index = self._option_index[data] = len(self._option_starts)
