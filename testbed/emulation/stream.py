@@ -13,6 +13,7 @@ from testbed.emulation.servers import delay_acks, reset, send_pending_ack, vanis
 from testbed.emulation.tcp_timers import TcpTimers
 from testbed.emulation.tls import client_end
 from testbed.host import About, CancelledError, LinkDown, NetError, NoReply, Refused, StreamLost, Unreachable
+from testbed.kernel import keepalive
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 _LARGEST = 65_536
 _LINGER_S = 120.0
 """How long a closed connection waits for the peer's FIN."""
-_KEEPALIVE_INTERVAL_S, _KEEPALIVE_PROBES = 75, 9
 _CONNECT_FAILURES: dict[int, type[NetError]] = {
     errno.ECONNREFUSED: Refused,
     errno.ECONNRESET: Refused,
@@ -251,8 +251,9 @@ class EmulatedStream:
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, int(idle_s is not None))
         if idle_s is not None:
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, max(1, round(idle_s)))
-            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _KEEPALIVE_INTERVAL_S)
-            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, _KEEPALIVE_PROBES)
+            interval_s = round(keepalive.interval_s(idle_s))
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, interval_s))
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, keepalive.PROBES)
 
     def _send_plain(self, data: bytes) -> None:
         self._send(self._tls.protect(data) if self._tls is not None else data)

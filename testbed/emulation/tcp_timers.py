@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from testbed.emulation.frames import ACK, FIN, PSH, RST, SYN, Segment, after, permits_sack, probe
 from testbed.emulation.loop import NS
+from testbed.kernel import keepalive
 from testbed.kernel.acks import AckPolicy
 from testbed.kernel.retransmission import ORPHAN_RETRIES, loss_probe_ns, patience_ns
 
@@ -30,11 +31,6 @@ if TYPE_CHECKING:
 
 Key = tuple[bytes, int, bytes, int]
 """Local address and port, remote address and port."""
-
-_KEEPALIVE_PROBES = 9
-"""Unanswered probes until a connection is given up (Linux tcp_keepalive_probes)."""
-_KEEPALIVE_INTERVAL_S = 75
-"""Between unanswered probes (Linux tcp_keepalive_intvl)."""
 
 
 class _Held(NamedTuple):
@@ -404,11 +400,11 @@ class TcpTimers:
         due_ns = conn.last_heard_ns + round(idle_s * NS)
         if conn.probes == 0 and due_ns > now_ns:
             self._next_probe(conn, due_ns, idle_s, before)
-        elif conn.probes >= _KEEPALIVE_PROBES:
+        elif conn.probes >= keepalive.PROBES:
             self._give_up(conn)
         else:
             conn.probes += 1
             if not conn.held:
                 before()
                 self._send(probe(conn.last_frame))
-            self._next_probe(conn, now_ns + _KEEPALIVE_INTERVAL_S * NS, idle_s, before)
+            self._next_probe(conn, now_ns + round(keepalive.interval_s(idle_s) * NS), idle_s, before)

@@ -19,6 +19,7 @@ from testbed.host import (
     Outcome,
     StreamLost,
 )
+from testbed.kernel import keepalive
 from testbed.simulation import neighbours
 from testbed.simulation.connection import Connection, Course, Sizes
 from testbed.simulation.node import NEVER
@@ -34,8 +35,6 @@ from testbed.simulation.waiting import pause
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-KEEPALIVE_INTERVAL_NS = 75_000_000_000
-KEEPALIVE_PROBES = 9
 FAREWELL_NS = 120_000_000_000
 
 
@@ -119,12 +118,15 @@ class SimStream(Connection):
                 raise LinkDown if node.link == "down" else StreamLost
             if until == end:
                 return
-            if until == node.link_until or until == self.lost_at or missed == KEEPALIVE_PROBES:
+            if until == node.link_until or until == self.lost_at or missed == keepalive.PROBES:
                 self._break(env.now)
                 raise LinkDown if until == node.link_until else StreamLost
             answered = self._probe(about)
             missed = 0 if answered else missed + 1
-            probe += self.keepalive_ns if answered else KEEPALIVE_INTERVAL_NS
+            if answered:
+                probe = self.quiet + self.keepalive_ns
+            else:
+                probe += round(keepalive.interval_s(self.keepalive_ns / 1e9) * 1e9)
 
     async def close(self) -> None:
         """Close in good order; the kernel does the rest."""

@@ -6,6 +6,7 @@ import pytest
 
 from testbed.kernel.acks import AckPolicy
 from testbed.kernel.icmp_limit import ErrorBucket
+from testbed.kernel.keepalive import interval_s
 from testbed.kernel.neighbours import Lifetimes
 from testbed.kernel.retransmission import loss_probe_ns, patience_ns
 
@@ -124,6 +125,10 @@ def test_patience_is_the_time_of_so_many_doublings() -> None:
     """Linux documents 924.6 s for its fifteen retries (ip-sysctl, tcp_retries2)."""
     assert patience_ns(15, 200 * MS, 120 * S) == 924_600 * MS
     assert patience_ns(3, 200 * MS, 120 * S) == 3 * S
+
+
+def test_a_probe_is_repeated_after_75_seconds_or_as_often_as_the_firmware_probes() -> None:
+    assert (interval_s(60), interval_s(7200)) == (60, 75)
 
 
 def test_an_error_without_a_route_takes_two_tokens() -> None:
