@@ -35,12 +35,15 @@ def sends(network: Network, node: Node, at: int) -> int:
         delay = 2 * node.lan_ns + ROUTER_ANSWERS_NS
         _ask(network, node, at + node.lan_ns, network.me(node), network.router, broadcast=True)
         _hold_gateway(network, node, at + delay)
-        node.gateway_fresh_until = at - 1  # what is sent meanwhile waits, too
+        node.gateway_known_at, node.gateway_fresh_until = (
+            at + delay,
+            at - 1,
+        )  # what is sent meanwhile waits, too
         if node.router_stale_at is None:  # the question tells the router where the device is
             node.router_stale_at = at + node.lan_ns
         return delay
-    if at < node.gateway_confirmed_at:
-        return node.gateway_confirmed_at - at
+    if at < node.gateway_known_at:
+        return node.gateway_known_at - at
     if node.confirmed_at > node.gateway_confirmed_at:
         _hold_gateway(network, node, node.confirmed_at)
     node.gateway_fresh_until = node.gateway_stale_at - PROBE_AFTER_NS

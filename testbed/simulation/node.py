@@ -53,6 +53,8 @@ class Node:
     """Offset of its TCP timestamp clock, ms, since the present boot (RFC 7323 §5.4)."""
     gateway_stale_at: int | None = None
     """When its entry for the gateway goes stale; None before the first ARP on this link."""
+    gateway_known_at: int = -NEVER
+    """When the first ARP on this link is answered."""
     gateway_confirmed_at: int = -NEVER
     """When that entry was last confirmed."""
     gateway_fresh_until: int = -NEVER

@@ -99,6 +99,7 @@ class SimStream(Connection):
             return
         course = self._course(sizes, None, self.sealing.seal(data), b"", start, NEVER - 1, label, exchange)
         self._adopt(course)
+        self._confirm(course)
         if not course.played.acknowledged:
             self.lost_at = course.start + course.played.quiet
         self.network.log.exchange(now, label, exchange, Outcome.OK)
@@ -144,6 +145,7 @@ class SimStream(Connection):
             patience = start + FAREWELL_NS
             course = self._course(None, plan, farewell, b"", start, patience, label, exchange)
             self._adopt(course)
+            self._confirm(course)
         self._gone()
 
     def abort(self) -> None:
@@ -156,6 +158,11 @@ class SimStream(Connection):
         self._break(now)
 
     # --- inside ---------------------------------------------------------------------------
+
+    def _confirm(self, course: Course) -> None:
+        """Note that the gateway is there: what was sent without waiting is acknowledged."""
+        if course.played.acknowledged:
+            self.node.confirmed_at = max(self.node.confirmed_at, course.start + course.played.quiet)
 
     def _usable(self) -> None:
         now = self.network.env.now
