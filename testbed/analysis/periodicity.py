@@ -232,6 +232,8 @@ def _merge(search: Regularity) -> list[PeriodRow]:
         known = taken.setdefault(one.label, [])
         if any(_same(one, other) or _in_step(one, other) for other in known):
             continue
+        if any(_off_its_step(one, other, search.duration_s) for other in known):
+            continue
         if any(_by_the_lattice(one, other) > limit for other in known):
             continue
         if _interleaved(one, found, search.duration_s) or _of_queries(one, queries):
@@ -250,6 +252,22 @@ def _same(found: _Found, other: _Found) -> bool:
     """Return whether two periods are as near as their jitter."""
     slack = max(SAME * other.period_s, float(found.values[c.JITTER]), float(other.values[c.JITTER]))
     return abs(found.period_s - other.period_s) <= slack
+
+
+def _off_its_step(found: _Found, other: _Found, duration_s: float) -> bool:
+    """Return whether an episode is another schedule of its flow while one of its waits was longer or shorter.
+
+    Retries wait for answers, errors and limits; their cycle has a neighbouring length now and then,
+    such as before it falls into step.
+    """
+    mine, others = found.values[[c.FIRST, c.LAST]], other.values[[c.FIRST, c.LAST]]
+    return (
+        (other.of_protocol or found.text == other.text)
+        and found.coverage_pct(duration_s) < EPISODE_PCT
+        and abs(found.period_s - other.period_s) <= c.TOLERANCES[-1] * other.period_s
+        and bool(mine[0] <= others[1] + other.period_s)
+        and bool(others[0] <= mine[1] + other.period_s)
+    )
 
 
 def _on_lattice(found: _Found, other: _Found) -> bool:

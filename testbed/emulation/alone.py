@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from ipaddress import IPv4Network
 from pathlib import Path
-from random import Random
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from testbed.behaviours import run_device
@@ -33,7 +32,7 @@ from testbed.emulation.wire import Wire
 from testbed.errors import UserError, WorldError
 from testbed.models.scenario import Scenario
 from testbed.models.topology import HomeDevice, Topology
-from testbed.scenario.addresses import device_mac, number
+from testbed.scenario.addresses import device_mac, fraction
 from testbed.scenario.events import EventLog
 from testbed.scenario.manifest import write_manifest
 from testbed.services import ServiceContext
@@ -167,8 +166,11 @@ class _Life:
         station = Station(loop, name, os.getpid())
         station.use_stack(model.tcp, model.ttl)
         tap = Tap(namespace, INTERFACE)
-        rng = Random(number(plan.seed, name, "kernel"))
-        interface = station.attach(INTERFACE, plan.mac, tap, rng, model.link.arp_reachable)
+
+        def lifetime(index: int) -> float:
+            return fraction(plan.seed, name, "neighbours", index)
+
+        interface = station.attach(INTERFACE, plan.mac, tap, lifetime, model.link.arp_reachable)
         interface.cable = self._sent
         device.plug_in(station, interface)
         self._recorder.station(name, interface.mac)

@@ -10,6 +10,8 @@ ICMP, IGMP, TCP, UDP = 1, 2, 6, 17
 FIN, SYN, RST, PSH, ACK = 1, 2, 4, 8, 16
 BROADCAST = b"\xff" * 6
 
+_NO_OPERATION, _SACK_PERMITTED = 1, 4
+
 _ARP = struct.Struct("!HHBBH6s4s6s4s")
 _TCP_HEAD = struct.Struct("!HHIIBB")
 _IP_HEAD = struct.Struct("!BBHHHBBH4s4s")
@@ -41,7 +43,7 @@ def is_dhcp_answer(frame: bytes) -> bool:
 class Segment:
     """A TCP segment: its connection, numbers and size."""
 
-    __slots__ = ("ack", "flags", "frame", "header", "key", "length", "seq")
+    __slots__ = ("ack", "flags", "frame", "header", "header_length", "key", "length", "seq")
 
     def __init__(self, frame: bytes) -> None:
         """Read a frame that is known to hold TCP over IPv4."""
@@ -51,7 +53,8 @@ class Segment:
         self.ack: int = ack
         self.flags: int = flags
         self.frame = frame
-        self.length = int.from_bytes(frame[16:18], "big") - (at - 14) - (offset >> 4) * 4
+        self.header_length = (offset >> 4) * 4
+        self.length = int.from_bytes(frame[16:18], "big") - (at - 14) - self.header_length
         self.key = (frame[26:30], source, frame[30:34], target)
 
     @property
@@ -70,6 +73,26 @@ class Segment:
 def after(one: int, other: int) -> bool:
     """Return whether sequence number `one` is later than `other` (RFC 9293 §3.4)."""
     return 0 < (one - other) & 0xFFFF_FFFF < 0x8000_0000
+
+
+def permits_sack(segment: Segment) -> bool:
+    """Tell whether a SYN carries the SACK-permitted option (RFC 2018 §2)."""
+    at, end = segment.header + 20, segment.header + segment.header_length
+    while at < end and segment.frame[at] != 0:
+        kind = segment.frame[at]
+        if kind == _SACK_PERMITTED:
+            return True
+        at += 1 if kind == _NO_OPERATION else max(2, segment.frame[at + 1])
+    return False
+
+
+def unreachable_segment(frame: bytes) -> bytes | None:
+    """Return the TCP segment that an ICMP net or host unreachable quotes, as a frame; None for others."""
+    at = 14 + (frame[14] & 15) * 4
+    if frame[at] != 3 or frame[at + 1] not in (0, 1) or len(frame) < at + 8 + 40:
+        return None
+    quoted = frame[:14] + frame[at + 8 :]
+    return quoted if quoted[23] == TCP else None
 
 
 def probe(frame: bytes) -> bytes:

@@ -39,6 +39,7 @@ class Hands:
             if moment > timeline.begin_ns:
                 loop.call_at(self._begin_ns + moment, lambda at=moment: self._change(at))  # type: ignore[misc]
         self._change(timeline.begin_ns)
+        self._world.router.greet()
         for at in timeline.router_boots:
             loop.call_at(self._begin_ns + at, self._world.router.restart)
         for outage in timeline.outages:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from testbed.emulation import frames
 from testbed.emulation.links import DOWN, UP, Way
+from testbed.scenario.internet import ROUTER_ANSWERS_NS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -100,6 +101,8 @@ class Lan:
         self._poll = select.epoll()
         self._poll.register(router_bridge.fd, select.EPOLLIN)
         self.origins = Origins()
+        self.router_addresses: frozenset[bytes] = frozenset()
+        """What the router sends from when it answers by itself."""
         self.running = True
         """Whether the router, and with it the LAN, is on."""
         router.cable = self._from_router
@@ -146,6 +149,14 @@ class Lan:
         self._flush()
 
     def _from_router(self, frame: bytes) -> None:
+        ethertype, _ = frames.kind(frame)
+        answers = ethertype == frames.ARP or frame[26:30] in self.router_addresses
+        if answers and not self._loop.real:  # programs and kernels take no virtual time
+            self._loop.call_at(self._loop.now_ns + ROUTER_ANSWERS_NS, lambda: self._leave(frame))
+        else:
+            self._leave(frame)
+
+    def _leave(self, frame: bytes) -> None:
         if not self.running:
             return
         self._recorder.frame(self._loop.now_ns, frame)

@@ -3,9 +3,8 @@
 The kernel resolves, answers and keeps its table as always, but its entries never age by
 themselves: the interface's timers are set beyond any run. What its state machine (Linux
 net/core/neighbour.c; RFC 1122 §2.3.2.1) would do in time, this does in virtual time: ask again
-each second, three times, then fail; refresh an entry that is in use and was not confirmed for
-half to one and a half of its lifetime, five seconds after its next use, by up to three unicast
-questions.
+each second, three times, then fail; refresh an entry that is in use and was not confirmed for its
+lifetime (`testbed.kernel.neighbours`) by up to three unicast questions.
 """
 
 from __future__ import annotations
@@ -15,24 +14,16 @@ from socket import inet_ntoa
 from typing import TYPE_CHECKING
 
 from testbed.emulation import frames
-from testbed.emulation.loop import NS
 from testbed.emulation.netlink import NUD_FAILED
+from testbed.kernel.neighbours import PROBE_AFTER_NS, PROBES, RETRY_NS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from random import Random
 
     from testbed.emulation.loop import Loop, Timer
     from testbed.emulation.netlink import Netlink
+    from testbed.kernel.neighbours import Lifetimes
 
-_PROBES = 3
-"""Linux mcast_solicit and ucast_solicit."""
-_RETRY_S = 1.0
-"""Linux retrans_time."""
-_DELAY_S = 5.0
-"""Linux delay_first_probe_time."""
-_REDRAWN_S = 300
-"""How often Linux draws the lifetime of confirmations (neigh_periodic_work)."""
 _NEVER_MS = 2_000_000_000
 
 RESOLVING, FRESH, DELAYED, PROBING = range(4)
@@ -66,29 +57,25 @@ class Neighbours:
     def __init__(
         self,
         loop: Loop,
-        rng: Random,
         netlink: Netlink,
         interface: str,
         mac: bytes,
         send: Callable[[bytes], None],
         failed: Callable[[], None],
-        reachable_s: float,
+        lifetimes: Lifetimes,
     ) -> None:
-        """Keep the entries' time; each confirmation holds for 0.5 to 1.5 times `reachable_s`.
+        """Keep the entries' time; `lifetimes` says how long confirmations hold.
 
         `send` puts a frame on the link; `failed` is called after the kernel was
         told of a failure.
         """
         self._loop = loop
-        self._rng = rng
         self._netlink = netlink
         self._interface = interface
         self._mac = mac
         self._send = send
         self._failed = failed
-        self._reachable_s = reachable_s
-        self._drawn_ns: int | None = None
-        self._held_ns = 0
+        self._lifetimes = lifetimes
         self._known: dict[str, _Neighbour] = {}
         self._by_mac: dict[bytes, _Neighbour] = {}
         self.address = "0.0.0.0"
@@ -116,15 +103,20 @@ class Neighbours:
             neighbour = self._known[address] = _Neighbour(address, RESOLVING)
         neighbour.question = frame
         neighbour.probes = 1
-        self._set_timer(neighbour, _RETRY_S)
+        self._set_timer(neighbour, self._loop.now_ns + RETRY_NS)
         return True
 
     def outgoing_ip(self, target_mac: bytes) -> None:
-        """Note that an entry is used: one that is old gets refreshed soon."""
+        """Note that an entry is used: one that is old, or nearly so, gets refreshed soon."""
         neighbour = self._by_mac.get(target_mac)
-        if neighbour is not None and neighbour.state == FRESH and self._loop.now_ns > neighbour.good_until_ns:
+        now_ns = self._loop.now_ns
+        if (
+            neighbour is not None
+            and neighbour.state == FRESH
+            and now_ns > neighbour.good_until_ns - PROBE_AFTER_NS
+        ):
             neighbour.state = DELAYED
-            self._set_timer(neighbour, _DELAY_S)
+            self._set_timer(neighbour, max(now_ns, neighbour.good_until_ns) + PROBE_AFTER_NS)
 
     def confirmed(self, source_mac: bytes) -> None:
         """Note that TCP made progress: the neighbour it came through is there (RFC 1122 §2.3.2.1)."""
@@ -158,24 +150,16 @@ class Neighbours:
 
     def _is_reachable(self, neighbour: _Neighbour) -> None:
         neighbour.state = FRESH
-        neighbour.good_until_ns = self._loop.now_ns + self._hold_ns()
+        neighbour.good_until_ns = self._loop.now_ns + self._lifetimes.at(self._loop.now_ns)
         if neighbour.timer is not None:
             self._set_timer(neighbour, None)
 
-    def _hold_ns(self) -> int:
-        """Return how long a confirmation holds: drawn for the interface, anew every five minutes."""
-        now_ns = self._loop.now_ns
-        if self._drawn_ns is None or now_ns - self._drawn_ns > _REDRAWN_S * NS:
-            self._drawn_ns = now_ns
-            self._held_ns = round(self._reachable_s * (0.5 + self._rng.random()) * NS)
-        return self._held_ns
-
-    def _set_timer(self, neighbour: _Neighbour, delay_s: float | None) -> None:
+    def _set_timer(self, neighbour: _Neighbour, when_ns: int | None) -> None:
         if neighbour.timer is not None:
             neighbour.timer.cancel()
         neighbour.timer = None
-        if delay_s is not None:
-            neighbour.timer = self._loop.call_later(delay_s, lambda: self._due(neighbour))
+        if when_ns is not None:
+            neighbour.timer = self._loop.call_at(when_ns, lambda: self._due(neighbour))
 
     def _due(self, neighbour: _Neighbour) -> None:
         neighbour.timer = None
@@ -184,9 +168,9 @@ class Neighbours:
             neighbour.question = frames.arp_request(
                 self._mac, self.address, neighbour.address, to=neighbour.mac
             )
-        if neighbour.probes < _PROBES:
+        if neighbour.probes < PROBES:
             neighbour.probes += 1
-            self._set_timer(neighbour, _RETRY_S)
+            self._set_timer(neighbour, self._loop.now_ns + RETRY_NS)
             self._send(neighbour.question)
             return
         self._known.pop(neighbour.address, None)

@@ -19,6 +19,7 @@ from testbed.emulation.loop import NS
 from testbed.emulation.wan import GATEWAY, PREFIX
 from testbed.errors import WorldError
 from testbed.host import About
+from testbed.kernel.icmp_limit import ErrorBucket
 from testbed.protocols import dhcp, dns, igmp
 
 if TYPE_CHECKING:
@@ -35,11 +36,10 @@ if TYPE_CHECKING:
 WAN = "wan0"
 ALL_SYSTEMS = "224.0.0.1"
 QUERIER = "igmp_querier"
-_DNS = 53
+_DISCARD, _DNS = 9, 53
 _LARGEST = 65_536
 _FORWARDER_WAITS_S = 10.0
 _STARTUP_QUERIES = 2
-_ICMP_BURST, _ROUTING_BURST = 6, 5
 _NET_UNREACHABLE = (3, 0)
 _ICMP_ERRORS = (3, 4, 11, 12)
 """Unreachable, source quench, time exceeded, parameter problem: the types Linux limits."""
@@ -62,37 +62,24 @@ _UPSTREAM = "flush chain ip uplink forward"
 
 
 class ErrorLimit:
-    """Linux's limit on ICMP errors to one destination, by the loop's clock.
+    """The limit on ICMP errors, by the loop's clock.
 
-    One bucket of a token a second serves two checks: routing lets a burst of five *network
-    unreachable* pass (net/ipv4/route.c, ip_error), sending any error a burst of six (icmp.c). So
-    each of the former takes two tokens, and sending faster than one in two seconds gets none after
-    the first two. An error about a translated packet goes to the router itself first, over its
-    loopback, and is not limited.
+    An error about a translated packet goes to the router itself first, over its loopback, and is not
+    limited.
     """
 
     def __init__(self, loop: Loop, wan_address: str) -> None:
         self._loop = loop
         self._behind_nat = socket.inet_aton(wan_address)
-        self._tokens: dict[bytes, tuple[float, int]] = {}
+        self._buckets: dict[bytes, ErrorBucket] = {}
 
     def passes(self, frame: bytes) -> bool:
         """Tell whether an ICMP message may go out."""
         kind, code = frame[14 + (frame[14] & 15) * 4 :][:2]
         if kind not in _ICMP_ERRORS or frame[26:30] == self._behind_nat:
             return True
-        target = frame[30:34]
-        if (kind, code) == _NET_UNREACHABLE and not self._take(target, _ROUTING_BURST):
-            return False
-        return self._take(target, _ICMP_BURST)
-
-    def _take(self, target: bytes, burst: int) -> bool:
-        now_ns = self._loop.now_ns
-        tokens, since_ns = self._tokens.get(target, (float(burst), now_ns))
-        tokens = min(float(burst), tokens + (now_ns - since_ns) / NS)
-        allowed = tokens >= 1
-        self._tokens[target] = (tokens - allowed, now_ns)
-        return allowed
+        bucket = self._buckets.setdefault(frame[30:34], ErrorBucket())
+        return bucket.allows(self._loop.now_ns, no_route=(kind, code) == _NET_UNREACHABLE)
 
 
 class Router:
@@ -156,6 +143,8 @@ class Router:
         knows = state in ("up", "silent")
         if knows == self._knows_upstream:
             return
+        if knows:
+            self._loop.call_soon(self.greet)
         self._knows_upstream = knows
         if not self._loop.real:
             # Without a route the kernel limits its errors by real time; a rule makes the same error.
@@ -164,6 +153,12 @@ class Router:
             self._station.netlink.add_route(WAN, "0.0.0.0", 0, GATEWAY)
         else:
             self._station.netlink.remove_route(WAN, "0.0.0.0", 0)
+
+    def greet(self) -> None:
+        """Say something to the ISP's gateway, as its DHCP and time clients would."""
+        with suppress(OSError), self._station.socket(socket.SOCK_DGRAM) as opened:
+            opened.sendto(b"", (GATEWAY, _DISCARD))
+        self._station.look()
 
     def restart(self) -> None:
         """Forget what a router without a disk forgets: connections, neighbours, leases."""

@@ -7,6 +7,7 @@ import struct
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from testbed.emulation.inbox import Inbox
 from testbed.emulation.tcp_timers import TcpTimers
 from testbed.host import Answer, Session
 from testbed.services.datagrams import DatagramsOnly
@@ -187,6 +188,7 @@ class Connection:
         self._port = port
         self._loop = port.loop
         self._socket = accepted
+        self._inbox = Inbox(self._loop, accepted, self._readable)
         self._tls: TlsEnd | None = None
         self._first = True
         self._out = b""
@@ -205,19 +207,18 @@ class Connection:
         self._loop.watch(accepted.fileno(), self._readable)
 
     def _acknowledge(self) -> None:
+        self._inbox.read_ahead()
         send_pending_ack(self._socket)
         self._port.station.look()
 
     def _readable(self) -> None:
         try:
-            data = self._socket.recv(_LARGEST)
+            data = self._inbox.read()
         except BlockingIOError:
             return
         except OSError:
             self._end()
             return
-        if self._record is not None and data:
-            TcpTimers.data_read(self._record)
         if self._first and data:
             self._first = False
             if data[:2] == _TLS_HANDSHAKE and len(data) > 5 and data[5] == _CLIENT_HELLO:
@@ -316,6 +317,7 @@ class Connection:
         self._port.station.look()
 
     def _forget(self) -> None:
+        self._inbox.forget()
         if self._record is not None:
             TcpTimers.release(self._record)
         for timer in self._waiting:

@@ -12,6 +12,7 @@ import socket
 from typing import TYPE_CHECKING
 
 from testbed.emulation import frames
+from testbed.emulation.loop import NS
 from testbed.emulation.namespaces import Namespace, Tap
 from testbed.emulation.neighbours import Neighbours, frozen_timers
 from testbed.emulation.netlink import (
@@ -23,10 +24,10 @@ from testbed.emulation.netlink import (
     Netlink,
 )
 from testbed.emulation.tcp_timers import TcpTimers
+from testbed.kernel.neighbours import BASE_REACHABLE_S, Lifetimes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from random import Random
 
     from testbed.emulation.loop import Loop
     from testbed.models.device import TcpStack
@@ -85,6 +86,10 @@ class Interface:
             conn = station.tcp.arriving(frame)
             if station.tcp.progressed and self.neighbours is not None:
                 self.neighbours.confirmed(frame[6:12])
+        elif protocol == frames.ICMP and station.tcp is not None:
+            quoted = frames.unreachable_segment(frame)
+            if quoted is not None:
+                station.tcp.unreachable(quoted)
         self.tap.write(frame)
         station.look()
         if conn is not None and station.tcp is not None:
@@ -165,10 +170,18 @@ class Station:
             RTAX_INITRWND: max(2, round(stack.window / stack.mss)),
         }
 
-    def attach(self, name: str, mac: str, tap: Tap, rng: Random, reachable_s: float = 30.0) -> Interface:
+    def attach(
+        self,
+        name: str,
+        mac: str,
+        tap: Tap,
+        draw: Callable[[int], float],
+        reachable_s: float = BASE_REACHABLE_S,
+    ) -> Interface:
         """Take over an interface that exists, switch it on and keep its ARP timers.
 
-        `reachable_s` is the mean lifetime of what it knows of its neighbours.
+        `reachable_s` is the mean lifetime of what it knows of its neighbours, `draw` what varies it
+        (see `testbed.kernel.neighbours.Lifetimes`).
         """
         interface = Interface(self, name, mac, tap)
         self.netlink.set_mac(name, mac)
@@ -180,13 +193,12 @@ class Station:
             self.namespace.settings(frozen_timers(name))
             interface.neighbours = Neighbours(
                 self.loop,
-                rng,
                 self.netlink,
                 name,
                 interface.mac,
                 lambda frame: interface.cable(frame),
                 self.look,
-                reachable_s,
+                Lifetimes(round(reachable_s * NS), draw),
             )
         self.netlink.up(name)
         self.interfaces[name] = interface

@@ -7,11 +7,13 @@ import socket
 from typing import TYPE_CHECKING
 
 from testbed.emulation.frames import TCP
+from testbed.emulation.inbox import Inbox
 from testbed.emulation.loop import Future
 from testbed.emulation.servers import delay_acks, reset, send_pending_ack, vanish
 from testbed.emulation.tcp_timers import TcpTimers
 from testbed.emulation.tls import client_end
 from testbed.host import About, CancelledError, LinkDown, NetError, NoReply, Refused, StreamLost, Unreachable
+from testbed.kernel import keepalive
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
 _LARGEST = 65_536
 _LINGER_S = 120.0
 """How long a closed connection waits for the peer's FIN."""
-_KEEPALIVE_INTERVAL_S, _KEEPALIVE_PROBES = 75, 9
 _CONNECT_FAILURES: dict[int, type[NetError]] = {
     errno.ECONNREFUSED: Refused,
     errno.ECONNRESET: Refused,
@@ -62,6 +63,7 @@ class EmulatedStream:
         self._finished = False
         self._port = device.next_port()
         self._socket = device.station.socket(socket.SOCK_STREAM)
+        self._inbox = Inbox(self._loop, self._socket, self._readable)
 
     # --- the operations -------------------------------------------------------------------
 
@@ -196,18 +198,18 @@ class EmulatedStream:
         """Reset the connection."""
         if not self._finished:
             if self.open:  # the exchange that failed is over: this is a decision of its own
-                self._claim(About(*self._about[:2]))
+                self._claim(About(*self._about[:2], why="abort"))
             self._forget()
             reset(self._socket)
             self._device.station.look()
+            self._drop_timers()  # a connect that failed ends without a segment
 
     def vanish(self) -> None:
         """Lose the connection with the link or the power: nothing more is sent."""
         if self._finished:
             return
         self._forget()
-        if self._record is not None and self._device.station.tcp is not None:
-            self._device.station.tcp.drop(self._record.key)
+        self._drop_timers()
         vanish(self._socket)
         self._end(LinkDown)
 
@@ -223,6 +225,7 @@ class EmulatedStream:
         return self._device.claim(self._behaviour, about, TCP, self._port)
 
     def _acknowledge(self) -> None:
+        self._inbox.read_ahead()
         send_pending_ack(self._socket)
         self._device.station.look()
 
@@ -248,8 +251,9 @@ class EmulatedStream:
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, int(idle_s is not None))
         if idle_s is not None:
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, max(1, round(idle_s)))
-            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _KEEPALIVE_INTERVAL_S)
-            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, _KEEPALIVE_PROBES)
+            interval_s = round(keepalive.interval_s(idle_s))
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, interval_s))
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, keepalive.PROBES)
 
     def _send_plain(self, data: bytes) -> None:
         self._send(self._tls.protect(data) if self._tls is not None else data)
@@ -278,14 +282,12 @@ class EmulatedStream:
 
     def _readable(self) -> None:
         try:
-            data = self._socket.recv(_LARGEST)
+            data = self._inbox.read()
         except BlockingIOError:
             return
         except OSError:
             self._drop()
             return
-        if self._record is not None and data:
-            TcpTimers.data_read(self._record)
         if self._tls is not None and data:
             shaking = not self._tls.established
             plain, out, ended = self._tls.feed(data)
@@ -321,11 +323,17 @@ class EmulatedStream:
         self._forget()
         self._socket.close()
         self._device.station.look()
+        self._drop_timers()
         self._end(StreamLost)
+
+    def _drop_timers(self) -> None:
+        if self._record is not None and self._device.station.tcp is not None:
+            self._device.station.tcp.drop(self._record.key)
 
     def _forget(self) -> None:
         self._finished = True
         self.open = False
+        self._inbox.forget()
         if self._record is not None:
             TcpTimers.release(self._record)
         if self._tls is not None and self._hello is not None and self._tls.session is not None:
@@ -365,7 +373,9 @@ class Lingering:
         device.station.look()
 
     def _acknowledge(self) -> None:
-        send_pending_ack(self._socket)
+        self._readable()
+        if self._socket.fileno() >= 0:
+            send_pending_ack(self._socket)
         self._device.station.look()
 
     def _readable(self) -> None:

@@ -2,8 +2,8 @@
 
 Under the virtual clock a kernel's own timers run about a thousand times too slowly, and in a busy
 moment too fast. So no timer of the kernel shapes a frame; what it would do, this does in virtual time:
-- retransmission (RFC 6298, Linux's bounds): the routes carry a least timeout of 100 s, and a copy
-  of what is not acknowledged is sent again from here;
+- retransmission (`testbed.kernel.retransmission`): the routes carry a least timeout of 100 s, and a
+  copy of what is not acknowledged is sent again from here, loss probes included;
 - the delayed ACK: the kernel always delays, and is asked with TCP_QUICKACK when it is time
   (`AckPolicy` says when);
 - keep-alive probes: made here from the side's last segment;
@@ -17,9 +17,11 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from testbed.emulation.ack_policy import AckPolicy
-from testbed.emulation.frames import ACK, FIN, PSH, RST, SYN, Segment, after, probe
+from testbed.emulation.frames import ACK, FIN, PSH, RST, SYN, Segment, after, permits_sack, probe
 from testbed.emulation.loop import NS
+from testbed.kernel import keepalive
+from testbed.kernel.acks import AckPolicy
+from testbed.kernel.retransmission import ORPHAN_RETRIES, loss_probe_ns, patience_ns
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,15 +31,6 @@ if TYPE_CHECKING:
 
 Key = tuple[bytes, int, bytes, int]
 """Local address and port, remote address and port."""
-
-_SMALL = 536
-"""Data below this is never a full segment (RFC 9293 §3.7.1)."""
-_ORPHAN_RETRIES = 8
-"""Retransmissions of a FIN after the program closed (Linux tcp_orphan_retries)."""
-_KEEPALIVE_PROBES = 9
-"""Unanswered probes until a connection is given up (Linux tcp_keepalive_probes)."""
-_KEEPALIVE_INTERVAL_S = 75
-"""Between unanswered probes (Linux tcp_keepalive_intvl)."""
 
 
 class _Held(NamedTuple):
@@ -63,6 +56,15 @@ class Connection:
     variance_ns: int = 0
     rto_ns: int = 0
     retries: int = 0
+    backoff: int = 0
+    """Doublings of the timer in force."""
+    first_retry_ns: int = 0
+    resent_ns: int = 0
+    sack: bool = False
+    probing: bool = False
+    """Whether the timer that runs is that of a loss probe."""
+    probed_until: int | None = None
+    """While set, no further probe until this is acknowledged."""
     resent_until: int | None = None
     """While set, acknowledgements below it make the next held segment go out again."""
     retry: Timer | None = None
@@ -79,7 +81,7 @@ class Connection:
     due: int | None = None
     """The data up to here is to be acknowledged."""
     acknowledge: Callable[[], None] | None = None
-    """Makes the kernel send the ACK it is delaying."""
+    """Makes the program read what has come, and the kernel send the ACK it is delaying."""
     delay: Callable[[], None] | None = None
     """Makes the kernel delay its ACKs again."""
     given_up: Callable[[], None] | None = None
@@ -114,7 +116,7 @@ class TcpTimers:
         """Return the record of a connection, new if need be."""
         found = self._connections.get(key)
         if found is None:
-            policy = AckPolicy(round(self._stack.delayed_ack * NS))
+            policy = AckPolicy(round(self._stack.delayed_ack * NS), self._stack.window)
             rto_ns = round(self._stack.syn_timeout * NS)
             found = self._connections[key] = Connection(key, policy, rto_ns=rto_ns)
         return found
@@ -157,6 +159,7 @@ class TcpTimers:
         if found is None and not segment.takes_space:
             return frame  # the last word of a connection that is over
         conn = found or self.connection(segment.key)
+        self._note_options(conn, segment)
         if segment.takes_space:
             if conn.sent_to is not None and not after(segment.end, conn.sent_to):
                 if spontaneous:
@@ -168,8 +171,6 @@ class TcpTimers:
                 conn.closing = conn.closing or segment.flags & FIN != 0
                 if conn.retry is None:
                     self._arm(conn)
-                if segment.length:
-                    conn.policy.sent_data(self._loop.now_ns)
         elif spontaneous and conn.delayed is not None:
             self.suppressed += 1
             conn.early_ack = frame
@@ -177,19 +178,23 @@ class TcpTimers:
                 conn.delay()  # the kernel's timer has ended its interactive mode
             return None
         if segment.flags & ACK:
-            self._acknowledged(conn, segment.ack)
+            self._acknowledged(conn, segment)
         conn.last_frame = frame
         return frame
 
-    def _acknowledged(self, conn: Connection, number: int) -> None:
-        conn.acknowledged = number
-        if conn.due is not None:
-            conn.due = None
-            conn.policy.acknowledged()
+    def _acknowledged(self, conn: Connection, segment: Segment) -> None:
+        conn.acknowledged = segment.ack
+        conn.due = None
+        conn.policy.sent(self._loop.now_ns, data=segment.length > 0)
         conn.early_ack = None
         if conn.delayed is not None:
             conn.delayed.cancel()
             conn.delayed = None
+
+    @staticmethod
+    def _note_options(conn: Connection, segment: Segment) -> None:
+        if segment.flags & SYN and segment.flags & ACK:
+            conn.sack = permits_sack(segment)
 
     def arriving(self, frame: bytes) -> Connection | None:
         """Take a segment before the kernel gets it; return its connection if an ACK may be due after."""
@@ -204,6 +209,7 @@ class TcpTimers:
             return None
         conn.last_heard_ns = self._loop.now_ns
         conn.probes = 0
+        self._note_options(conn, segment)
         if segment.flags & RST:
             self.drop(key)
             return None
@@ -215,36 +221,41 @@ class TcpTimers:
             return None
         if not segment.length:
             return None
-        if (
-            conn.acknowledged is not None
-            and after(segment.seq, conn.acknowledged)
-            and conn.due != segment.seq
-        ):
-            conn.policy.gap()
-            return None  # the kernel asks for what is missing at once
-        small = segment.flags & PSH != 0 or segment.length < _SMALL
+        expected = conn.due if conn.due is not None else conn.acknowledged
+        if expected is not None and not after(segment.end, expected):
+            conn.policy.repeated()
+            return None  # the kernel acknowledges what it knows at once
+        if expected is not None and after(segment.seq, expected):
+            return None  # and asks for what is missing at once
         conn.due = segment.end
-        conn.quick = conn.policy.received(self._loop.now_ns, conn.rto_ns, small)
+        conn.quick = conn.policy.received(
+            self._loop.now_ns, conn.rto_ns, segment.length, segment.header_length,
+            push=segment.flags & PSH != 0,
+        )  # fmt: skip
         return conn
 
     def arrived(self, conn: Connection) -> None:
-        """Note that the kernel has dealt with data; if it is to keep its ACK back, time it."""
-        if conn.due is not None and not conn.quick and conn.delayed is None:
-            delay_ns = conn.policy.delay_ns(conn.srtt_ns)
-            conn.delayed = self._loop.call_at(self._loop.now_ns + delay_ns, lambda: self._ack_due(conn))
-
-    @staticmethod
-    def data_read(conn: Connection) -> None:
-        """Note that the program has read all there was: an ACK that is due at once goes out now."""
-        if conn.due is not None and conn.quick and conn.acknowledge is not None:
-            conn.acknowledge()
+        """Note that the kernel has dealt with data: get its ACK at once, or time it."""
+        if conn.due is None:
+            return
+        now_ns = self._loop.now_ns
+        left_ns = conn.delayed.when_ns - now_ns if conn.delayed is not None else None
+        delay_ns = 0 if conn.quick else conn.policy.delay_ns(conn.srtt_ns, left_ns)
+        if conn.delayed is not None and delay_ns != left_ns:
+            conn.delayed.cancel()
+            conn.delayed = None
+        if delay_ns == 0:
+            if conn.acknowledge is not None:
+                conn.acknowledge()
+        elif conn.delayed is None:
+            conn.delayed = self._loop.call_at(now_ns + delay_ns, lambda: self._ack_due(conn))
 
     def _ack_due(self, conn: Connection) -> None:
         conn.delayed = None
         conn.policy.missed(conn.rto_ns)
         if conn.early_ack is not None:
             frame, conn.early_ack = conn.early_ack, None
-            self._acknowledged(conn, Segment(frame).ack)
+            self._acknowledged(conn, Segment(frame))
             self._send(frame)
         elif conn.acknowledge is not None:
             conn.acknowledge()
@@ -260,7 +271,9 @@ class TcpTimers:
         if not moved:
             return
         self.progressed = True
-        conn.retries = 0
+        conn.retries = conn.backoff = 0
+        if conn.probed_until is not None and not after(conn.probed_until, ack):
+            conn.probed_until = None
         self._compute_rto(conn)
         if conn.retry is not None:
             conn.retry.cancel()
@@ -286,25 +299,73 @@ class TcpTimers:
             conn.rto_ns = min(conn.srtt_ns + spread, round(self._stack.max_rto * NS))
 
     def _arm(self, conn: Connection) -> None:
-        conn.retry = self._loop.call_at(self._loop.now_ns + conn.rto_ns, lambda: self._retry(conn))
+        """Start the timer for what is unanswered: that of the loss probe, if there is one."""
+        delay_ns = conn.rto_ns
+        lossless = conn.retries == 0 and conn.resent_until is None and conn.probed_until is None
+        conn.probing = conn.sack and lossless and not Segment(conn.held[0].frame).flags & SYN
+        if conn.probing:
+            least_ns = round(self._stack.min_rto * NS)
+            delay_ns = loss_probe_ns(conn.srtt_ns, conn.rto_ns, least_ns, len(conn.held))
+        self._retry_at(conn, self._loop.now_ns + delay_ns)
+
+    def _retry_at(self, conn: Connection, when_ns: int) -> None:
+        if conn.retry is not None:
+            conn.retry.cancel()
+        conn.retry = self._loop.call_at(when_ns, lambda: self._retry(conn))
 
     def _retry(self, conn: Connection) -> None:
-        conn.retry = None
+        if conn.retry is not None:
+            conn.retry.cancel()
+            conn.retry = None
         if not conn.held:
             return
-        conn.retries += 1
-        if conn.retries > self._limit(conn):
+        now_ns = self._loop.now_ns
+        if conn.probing:
+            conn.probing = False
+            conn.probed_until = conn.sent_to
+            self._retry_at(conn, now_ns + conn.rto_ns)
+            self._send(conn.held[-1].frame)
+            return
+        if self._gives_up(conn):
             self._give_up(conn)
             return
+        if conn.retries == 0:
+            conn.first_retry_ns = now_ns
+        conn.retries += 1
+        conn.backoff += 1
+        conn.resent_ns = now_ns
         conn.rto_ns = min(conn.rto_ns * 2, round(self._stack.max_rto * NS))
         conn.resent_until = conn.sent_to
-        self._arm(conn)
+        self._retry_at(conn, now_ns + conn.rto_ns)
         self._send(conn.held[0].frame)
 
-    def _limit(self, conn: Connection) -> int:
+    def unreachable(self, quoted: bytes) -> None:
+        """Take an ICMP host or net unreachable about a segment: a doubling is taken back (RFC 6069 §4.2).
+
+        `quoted` is the quoted packet as a frame.
+        """
+        segment = Segment(quoted)
+        conn = self._connections.get(segment.key)
+        if conn is None or not conn.backoff or not conn.held or conn.srtt_ns == 0:
+            return
+        if segment.seq != Segment(conn.held[0].frame).seq:
+            return
+        conn.backoff -= 1
+        self._compute_rto(conn)
+        conn.rto_ns = min(conn.rto_ns << conn.backoff, round(self._stack.max_rto * NS))
+        due_ns = conn.resent_ns + conn.rto_ns
+        self._retry_at(conn, due_ns)
+        if due_ns <= self._loop.now_ns:  # at once: a second error finds the timer as this one leaves it
+            self._retry(conn)
+
+    def _gives_up(self, conn: Connection) -> bool:
+        """Tell whether the kernel has tried often enough (a SYN), or long enough."""
+        stack = self._stack
         if Segment(conn.held[0].frame).flags & SYN:
-            return self._stack.syn_retries
-        return min(_ORPHAN_RETRIES, self._stack.data_retries) if conn.closing else self._stack.data_retries
+            return conn.retries >= stack.syn_retries
+        retries = min(ORPHAN_RETRIES, stack.data_retries) if conn.closing else stack.data_retries
+        patience = patience_ns(retries, round(stack.min_rto * NS), round(stack.max_rto * NS))
+        return conn.retries > 0 and self._loop.now_ns - conn.first_retry_ns >= patience
 
     def _give_up(self, conn: Connection) -> None:
         told = conn.given_up
@@ -339,11 +400,11 @@ class TcpTimers:
         due_ns = conn.last_heard_ns + round(idle_s * NS)
         if conn.probes == 0 and due_ns > now_ns:
             self._next_probe(conn, due_ns, idle_s, before)
-        elif conn.probes >= _KEEPALIVE_PROBES:
+        elif conn.probes >= keepalive.PROBES:
             self._give_up(conn)
         else:
             conn.probes += 1
             if not conn.held:
                 before()
                 self._send(probe(conn.last_frame))
-            self._next_probe(conn, now_ns + _KEEPALIVE_INTERVAL_S * NS, idle_s, before)
+            self._next_probe(conn, now_ns + round(keepalive.interval_s(idle_s) * NS), idle_s, before)

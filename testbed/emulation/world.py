@@ -17,13 +17,13 @@ from testbed.emulation.stations import Station
 from testbed.emulation.tls import Certificates, played_as_12
 from testbed.emulation.wan import GATEWAY, GATEWAY_MAC, Internet, Site
 from testbed.models.device import TcpStack
-from testbed.scenario.addresses import device_mac, lan_addresses, number
+from testbed.scenario.addresses import device_mac, fraction, lan_addresses, number
 from testbed.services import ServiceContext
 from testbed.services.home_names import HomeNames
 from testbed.services.registry import build
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence, Set
+    from collections.abc import Callable, Mapping, Sequence, Set
 
     from testbed.emulation.loop import Loop
     from testbed.emulation.namespaces import Tap
@@ -122,7 +122,7 @@ class World:
         for name, tap in service_taps.items():
             station = self._station(f"{SERVICE}{name}", pids[f"{SERVICE}{name}"])
             mac = f"02:00:c6:13:{len(self._stations) >> 8:02x}:{len(self._stations) & 255:02x}"
-            interface = station.attach(INTERFACE, mac, tap, self._rng(f"{SERVICE}{name}"))
+            interface = station.attach(INTERFACE, mac, tap, self._draw(f"{SERVICE}{name}"))
             self._build_service(station, interface, [site for site in sites if site.entry.name == name])
         for station in self._stations:
             for interface in station.interfaces.values():
@@ -140,8 +140,9 @@ class World:
     def _services(sites: Sequence[Place]) -> list[str]:
         return list(dict.fromkeys(site.entry.name for site in sites))
 
-    def _rng(self, *names: str) -> Random:
-        return Random(number(self._seed, *names, "kernel"))
+    def _draw(self, *names: str) -> Callable[[int], float]:
+        """Return what varies the lifetimes of an interface's neighbours."""
+        return lambda index: fraction(self._seed, *names, "neighbours", index)
 
     def _station(self, name: str, pid: int) -> Station:
         station = Station(self.loop, name, pid)
@@ -165,7 +166,7 @@ class World:
         model = device.model
         station = self._station(name, pid)
         station.use_stack(model.tcp, model.ttl)
-        interface = station.attach(INTERFACE, device.mac, tap, self._rng(name), model.link.arp_reachable)
+        interface = station.attach(INTERFACE, device.mac, tap, self._draw(name), model.link.arp_reachable)
         station.keep_tcp_timers(model.tcp, interface)
         device.plug_in(station, interface)
         self.recorder.station(name, interface.mac)
@@ -182,8 +183,8 @@ class World:
     def _build_router(self, pid: int, tap: Tap, bridge: Tap, outward: Tap, sites: Sequence[Place]) -> None:
         router = self.topology.router
         station = self._station(router.name, pid)
-        lan = station.attach(INTERFACE, router.mac, tap, self._rng(router.name), router.arp_reachable)
-        wan = station.attach(WAN, "02:00:c6:12:00:02", outward, self._rng(router.name, "wan"))
+        lan = station.attach(INTERFACE, router.mac, tap, self._draw(router.name), router.arp_reachable)
+        wan = station.attach(WAN, "02:00:c6:12:00:02", outward, self._draw(router.name, "wan"))
         upstream = self._upstream(sites)
         fixed = {
             mac: self.addresses[name] for name, mac in self.macs.items() if mac and name in self.addresses
@@ -198,13 +199,15 @@ class World:
             HomeNames(self.addresses),
         )  # fmt: skip
         self.lan = Lan(self.loop, self.recorder, lan, bridge)
+        own = (str(router.address), _ROUTER_WAN)
+        self.lan.router_addresses = frozenset(socket.inet_aton(address) for address in own)
         self.uplink = self.internet.uplink(_ROUTER_WAN, wan, self.topology.wan)
         self._behind[_ROUTER_WAN] = (self.router, self.lan.origins)
 
     def _build_open_wifi(self, pid: int, tap: Tap, outward: Tap, sites: Sequence[Place]) -> None:
         station = self._station(open_wifi.NAME, pid)
-        lan = station.attach(INTERFACE, open_wifi.MAC, tap, self._rng(open_wifi.NAME))
-        wan = station.attach(WAN, open_wifi.WAN_MAC, outward, self._rng(open_wifi.NAME, "wan"))
+        lan = station.attach(INTERFACE, open_wifi.MAC, tap, self._draw(open_wifi.NAME))
+        wan = station.attach(WAN, open_wifi.WAN_MAC, outward, self._draw(open_wifi.NAME, "wan"))
         options = {"network": open_wifi.NETWORK, "address": open_wifi.ROUTER}
         router = Router(
             self.loop, station, lan, wan, (open_wifi.ROUTER, open_wifi.PREFIX), open_wifi.WAN_ADDRESS,

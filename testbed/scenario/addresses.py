@@ -25,6 +25,11 @@ def number(*names: str | int) -> int:
     return int.from_bytes(sha256("\0".join(str(name) for name in names).encode()).digest(), "big")
 
 
+def fraction(*names: str | int) -> float:
+    """Return a number from 0 to below 1 that depends on the names alone."""
+    return (number(*names) >> 203) / (1 << 53)
+
+
 def device_mac(topology: Topology, name: str, models: Mapping[str, DeviceModel]) -> str | None:
     """Return a device's MAC: the given one, or its model's OUI and three octets from its name."""
     device = next(device for device in topology.devices if device.name == name)

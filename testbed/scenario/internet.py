@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 HOPS_BASE, HOP_S = 6, 0.005
 """A server is some hops away even next door, and one more for each 5 ms."""
 
-
+ROUTER_ANSWERS_NS = 150_000
+"""Time the home's router takes to answer by itself (DHCP, DNS, ARP, ICMP); assumed."""
 BUILD_EPOCH = 1_522_540_800
 """1 April 2018: a constant, so that equal runs leave equal files."""
 

@@ -53,6 +53,10 @@ class Steps(Generic[T]):
         """Return the value at a moment."""
         return self.values[bisect_right(self.times, when) - 1]
 
+    def index(self, when: int) -> int:
+        """Return which of the values holds at a moment."""
+        return bisect_right(self.times, when) - 1
+
     def next_change(self, when: int) -> int:
         """Return the first moment after `when` at which the value changes."""
         index = bisect_right(self.times, when)

@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     from testbed.simulation.connection import Connection
     from testbed.simulation.node import Node
 
-FORWARDING_NS = 150_000
-"""Time the router takes to forward a packet or answer one itself."""
-
 
 @dataclass(eq=False, slots=True)
 class Server:
@@ -222,32 +219,6 @@ class Conditions:
                 extra += wait
         return extra
 
-    def unreachable_at(self, node: Node, at: int) -> int | None:
-        """Return when the router's ICMP error about a packet leaves it, None if it sends none.
-
-        A router that knows of no upstream answers at once. One that forwards into the void
-        searches its next hop for `arp_failure`; what waits for that (three packets) then gets its
-        error. The search is kept per device, so that devices do not see each other.
-        """
-        uplink = self.uplink_at(at)
-        if uplink == "known":
-            when = at + FORWARDING_NS
-        elif uplink == "silent":
-            if at >= node.hop_failure:
-                node.hop_failure = at + self.arp_failure_ns
-                node.hop_waiting = 0
-            node.hop_waiting += 1
-            if node.hop_waiting > 3:
-                return None
-            when = node.hop_failure + FORWARDING_NS
-            if self.uplink_at(when) == "up":
-                return None
-        else:
-            return None
-        return when if node.may_send_error(when) else None
-
-    arp_failure_ns: int = 3_000_000_000
-
 
 class LivePath:
     """The way of one connection while something may be wrong (see `testbed.simulation.tcp.Path`)."""
@@ -257,6 +228,7 @@ class LivePath:
     ) -> None:
         self.conditions, self.node, self.server, self.port = conditions, node, server, port
         self.stream = stream
+        self.next_hop = stream.network.next_hop
         self.lan = node.lan_ns + (server.station.lan_ns if server.station else 0)
         self.remote = server.delay_ns + conditions.wan_ns + stream.jitter_ns if server.delay_ns else 0
         self.elsewhere = node.link == "open"
@@ -279,7 +251,7 @@ class LivePath:
             arrives = seen + self.remote
             return Fate(seen, arrives if self._home(arrives) else None)
         if self.conditions.uplink_at(seen) != "up":
-            error = self.conditions.unreachable_at(self.node, seen)
+            error = self.next_hop.error_at(self.node, seen)
             return Fate(seen, None, error + self.lan if error is not None else None)
         wait = self.conditions.cross(self.node, seen, size, upwards=True)
         if wait is None or self.conditions.down(self.server, seen) == "silent":

@@ -8,6 +8,7 @@ Rules of this file:
 from __future__ import annotations
 
 from functools import partial
+from struct import pack
 from typing import TYPE_CHECKING, NamedTuple
 
 from testbed.host import (
@@ -19,6 +20,7 @@ from testbed.host import (
     TlsHello,
     Unreachable,
 )
+from testbed.simulation import neighbours
 from testbed.simulation import tape as t
 from testbed.simulation.conditions import LivePath, Server
 from testbed.simulation.node import NEVER, Node
@@ -26,21 +28,25 @@ from testbed.simulation.plans import (
     BEFORE,
     CLIENT,
     FIN,
+    FRESH,
     SERVER,
     SYN,
     Message,
     Plan,
     Played,
+    Segment,
     Timer,
     keepalive,
     reset,
+    syn_options,
 )
 from testbed.simulation.sealing import Sealing
 from testbed.simulation.tcp import play
-from testbed.simulation.wire import ip_number, quoted_segment
+from testbed.simulation.wire import ip_number, tcp_packet
 
 if TYPE_CHECKING:
     from testbed.host import Session
+    from testbed.kernel.acks import AckState
     from testbed.simulation.library import Key
     from testbed.simulation.network import Network
 
@@ -81,11 +87,11 @@ class Connection:
 
     # Beyond thirty attributes an object without slots gets slower to read.
     __slots__ = (
-        "about", "behaviour", "client", "client_ipid", "client_sent", "client_seq", "client_stamp", "course",
-        "cwnd", "expires", "first_cwnd", "jitter_ns", "keepalive_ns", "label", "lan", "last", "local_port",
-        "lost_at", "network", "node", "open", "peer", "peer_boots", "port", "quiet", "row", "sealing",
-        "server", "server_ipid", "server_mac", "server_sent", "server_seq", "server_stamp", "session",
-        "timers", "ttls", "wan", "way",
+        "about", "behaviour", "client", "client_ipid", "client_sent", "client_seq", "client_stamp",
+        "course", "cwnd", "errors", "expires", "first_cwnd", "heard", "jitter_ns", "keepalive_ns", "label",
+        "lan", "last", "local_port", "lost_at", "network", "node", "open", "peer", "peer_boots", "port",
+        "quiet", "row", "sealing", "server", "server_ipid", "server_mac", "server_sent", "server_seq",
+        "server_stamp", "session", "timers", "ttls", "wan", "way",
     )  # fmt: skip
 
     def __init__(
@@ -122,12 +128,16 @@ class Connection:
         self.cwnd = self.first_cwnd = (node.stack.initial_window, 10)
         self.timers: tuple[Timer, Timer] | None = None
         """What the kernels learned of the round trip while something was wrong."""
+        self.heard: tuple[Played, int] | None = None
+        """The latest operation that touched the delayed ACKs, and when it began."""
         self.quiet = -NEVER
         """When nothing of the connection is under way any more."""
         self.lost_at = NEVER
         self.row: int | None = None
         self.last = 0
         """When the last segment of that record passes the router."""
+        self.errors: list[tuple[int, int, int, int]] = []
+        """ICMP errors about the latest operation: when the packet and the error pass, label, exchange."""
         self.course: Course | None = None
         """The latest operation."""
         lan = node.lan_ns + (self.server.station.lan_ns if self.server.station else 0)
@@ -183,17 +193,18 @@ class Connection:
                 calm, shift, pace = self._room(start, words[1], words[3])
         else:
             calm = self._there()
+        acks = plan.acks if plan is not None else self._acks(start)
         if sizes is not None:
             small = sizes[0] < SMALL_UP_BYTES and sizes[1] < SMALL_DOWN_BYTES
             cwnd = self.first_cwnd if small else self._window(start)
-            key: Key = (sizes, cwnd, self.way, pace)
+            key: Key = (sizes, cwnd, acks, self.way, pace)
         else:
             key = (plan, self.way, pace)
             cwnd = self.cwnd
         if calm and (self.session is not None or self.port in self.server.ports):
             script = library.find(key)
             if script is None:
-                chosen = plan or self._turns(sizes, cwnd)
+                chosen = plan or self._turns(sizes, cwnd, acks)
                 script = library.make(key, chosen, node.stack, self.lan, self.wan, pace)
             played = script.played
             began = start + shift
@@ -201,14 +212,18 @@ class Connection:
             if end < conditions.next_change and end < node.link_until and done <= deadline:
                 row = self._record(script.number, began, words, label, exchange, script.span)
                 self.timers = None
+                if script.heard is not None and began + script.heard > node.router_fresh_until:
+                    neighbours.hears(network, node, began + script.heard)
                 return Course(began, played, None, done, row, began + script.span)
-        chosen = (plan or self._turns(sizes, cwnd))._replace(timers=self.timers)
+        chosen = (plan or self._turns(sizes, cwnd, acks))._replace(timers=self.timers)
         path = LivePath(conditions, node, self.server, self.port, self)
         played = play(chosen, node.stack, network.server_stack, path, start, min(deadline, node.link_until))
         self.timers = played.timers
         script = network.tape.script(played, node.stack, network.server_stack)
         row = self._record(script.number, start, words, label, exchange, script.span)
-        self._errors(played, start, label)
+        self._errors(played, start, label, exchange, words)
+        if script.heard is not None:
+            neighbours.hears(network, node, start + script.heard)
         failure = FAILURES.get(played.outcome)
         return Course(start, played, failure, start + played.done, row, start + script.span)
 
@@ -227,7 +242,18 @@ class Connection:
         bucket.owe(start, size)
         return True, max(0, wait - bucket.queue_ns), round(1000 / bucket.bytes_per_ns)
 
-    def _turns(self, sizes: Sizes | None, cwnd: tuple[int, int]) -> Plan:
+    def _acks(self, start: int) -> tuple[AckState, AckState]:
+        """Return what the delayed-ACK engines of both sides remember at the start of an operation."""
+        if self.heard is None:
+            return FRESH
+        played, began = self.heard
+        passed = start - began
+        if passed >= played.rests:
+            return played.acks_rested
+        mine, theirs = played.acks_cut if self.last >= start else played.acks
+        return mine.later(passed), theirs.later(passed)
+
+    def _turns(self, sizes: Sizes | None, cwnd: tuple[int, int], acks: tuple[AckState, AckState]) -> Plan:
         """Return the plan of a request and its answer."""
         assert sizes is not None
         up, down, think, close = sizes
@@ -236,22 +262,58 @@ class Connection:
             messages.append(Message(SERVER, down, think))
         if close:
             messages += [Message(SERVER, 0, 0, True), Message(CLIENT, 0, 0, True)]
-        return Plan(tuple(messages), False, cwnd, 2 * (self.lan + self.wan))
+        return Plan(tuple(messages), False, cwnd, 2 * (self.lan + self.wan), None, acks)
 
-    def _errors(self, played: Played, start: int, label: int) -> None:
+    def _errors(self, played: Played, start: int, label: int, exchange: int, words: Words) -> None:
         """Record the ICMP errors that the router sent about the segments of a plan."""
         network, node = self.network, self.node
-        for when, seq, index in played.unreachable:
-            size = next((s.length for s in played.segments if s.side == CLIENT and s.seq == seq), 0)
-            quoted = quoted_segment(
-                node.model.ttl,
-                (self.client_ipid + index) & 0xFFFF,
-                (node.ip, self.local_port),
-                (self.server.ip, self.port),
-                self.client_seq + seq,
-                40 + size,
-            )
-            network.unreachable(node, start + when, label, quoted, network.code(start + when), None)
+        self.errors = []
+        for when, segment, index in played.unreachable:
+            at = start + when
+            at += neighbours.hears(network, node, at)
+            quoted = self._packet(segment, start, index, words)
+            code = network.code(start + segment.at)
+            told = network.unreachable(node, at, label, exchange, quoted, code, None)
+            self.errors.append((start + segment.at, at, told, exchange))
+
+    def _cut_off(self, now: int) -> None:
+        """Take back what the latest operation would still send after `now`, and the errors about it."""
+        if self.row is not None and self.last > now:
+            self.network.tape.cut_plan(self.row, now)
+        last = max((at for seen, at, _, _ in self.errors if seen <= now), default=now)
+        for label, exchange in {(label, exchange) for _, at, label, exchange in self.errors if at > last}:
+            self.network.tape.cut_datagrams(label, exchange, last)
+        self.errors = []
+
+    def _packet(self, segment: Segment, start: int, index: int, words: Words) -> bytes:
+        """Return a segment of the client as its IP packet, as the record on the tape is rendered."""
+        node, peer = self.node, self.network.server_stack
+        stack, syn = node.stack, bool(segment.flags & SYN)
+        echoed = self.server_sent if segment.echo == BEFORE else start + segment.echo
+        stamps = pack(
+            ">II",
+            ((start + segment.sent) // 1_000_000 + self.client_stamp) & 0xFFFFFFFF,
+            (echoed // 1_000_000 + self.server_stamp) & 0xFFFFFFFF if echoed > -NEVER else 0,
+        )
+        options = b""
+        if syn:
+            options = syn_options(stack)
+            if stack.timestamps:
+                options = options[:8] + stamps + options[16:]
+        elif stack.timestamps and peer.timestamps:
+            options = b"\x01\x01\x08\x0a" + stamps
+        up = self.network.tape.spelled(words[0], words[1])
+        return tcp_packet(
+            node.ttl,
+            (self.client_ipid + index) & 0xFFFF,
+            (node.ip, self.local_port),
+            (self.server.ip, self.port),
+            (self.client_seq + segment.seq, 0 if syn else self.server_seq + segment.ack),
+            segment.flags,
+            stack.window if syn else stack.window_field(peer),
+            options,
+            up[segment.payload : segment.payload + segment.length],
+        )
 
     def _record(
         self, script: int, start: int, words: Words, label: int, exchange: int, span: int
@@ -276,6 +338,8 @@ class Connection:
         if self.last >= start and self.row is not None:
             self.network.tape.cut_plan(self.row, start, t.P_ACK_CUT)
         self.row, self.last, self.course = row, last, course
+        if played.used:
+            self.heard = (played, start)
         up, down = played.advance
         self.client_seq += up
         self.server_seq += down
@@ -314,8 +378,7 @@ class Connection:
 
     def _reset(self, now: int) -> None:
         node = self.node
-        if self.row is not None and self.last > now:
-            self.network.tape.cut_plan(self.row, now)
+        self._cut_off(now)
         if node.link != "down" and node.lease is not None:
             self._rewind(now)
             protocol, service, _, _ = self.about or _SOME_TCP
@@ -341,8 +404,7 @@ class Connection:
         self.server_seq += heard - down
 
     def _break(self, now: int) -> None:
-        if self.row is not None and self.last > now:
-            self.network.tape.cut_plan(self.row, now)
+        self._cut_off(now)
         self._gone()
 
     def _gone(self) -> None:

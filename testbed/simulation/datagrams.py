@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from testbed.host import LinkDown, Refused, Unreachable
 from testbed.protocols import dhcp, dns
+from testbed.scenario.internet import ROUTER_ANSWERS_NS
 from testbed.simulation import neighbours
 from testbed.simulation import tape as t
-from testbed.simulation.conditions import FORWARDING_NS
 from testbed.simulation.network import Station
 from testbed.simulation.node import NEVER
 from testbed.simulation.wire import (
@@ -57,16 +57,16 @@ def _ask(
         there = seen + (server.station.lan_ns if server.station else 0)
         service = server.ports.get(port)
         if service is None:
-            return [], PORT_UNREACHABLE, there + FORWARDING_NS
+            return [], PORT_UNREACHABLE, there + ROUTER_ANSWERS_NS
         replies = service.handle(data, source, network.unix(there))
-        return [(there + FORWARDING_NS + round(r.delay_s * 1e9), r.data) for r in replies], None, 0
+        return [(there + ROUTER_ANSWERS_NS + round(r.delay_s * 1e9), r.data) for r in replies], None, 0
     conditions = network.conditions
     elsewhere = node.link == "open"
     extra: int | None = 0
     if not elsewhere:
         if not calm or seen >= conditions.next_change:
             if conditions.uplink_at(seen) != "up":
-                when = conditions.unreachable_at(node, seen)
+                when = network.next_hop.error_at(node, seen)
                 return [], None if when is None else network.code(seen), when or 0
             calm = False
         extra = conditions.cross(node, seen, len(data) + HEADERS, True)
@@ -99,16 +99,17 @@ def _forward(
 ) -> _Answers:
     """Be the router's DNS forwarder: it knows the home, and forwards, refuses or keeps silent else."""
     if node.link == "home" and (own := network.home_names.answer(data, source[0])) is not None:
-        return [(seen + FORWARDING_NS, own)], None, 0
+        return [(seen + ROUTER_ANSWERS_NS, own)], None, 0
     uplink = "up" if node.link == "open" else network.conditions.uplink_at(seen)
     if uplink == "known":
-        return [(seen + FORWARDING_NS, dns.reply(data, (), rcode=dns.REFUSED))], None, 0
-    if uplink != "up" or network.upstream is None:
+        return [(seen + ROUTER_ANSWERS_NS, dns.reply(data, (), rcode=dns.REFUSED))], None, 0
+    if network.upstream is None:
         return [], None, 0
-    found, _, _ = _ask(
-        network, node, source, jitter, calm, network.upstream, DNS_PORT, data, seen + FORWARDING_NS
-    )
-    return [(at + FORWARDING_NS, answer) for at, answer in found], None, 0
+    if uplink != "up":  # the forwarder itself gets the error about its query
+        network.next_hop.error_at(node, seen)
+        return [], None, 0
+    found, _, _ = _ask(network, node, source, jitter, calm, network.upstream, DNS_PORT, data, seen)
+    return [(at + ROUTER_ANSWERS_NS, answer) for at, answer in found], None, 0
 
 
 def request(
@@ -132,7 +133,7 @@ def request(
     sport = source_port or node.port()
     server = network.find(node, address)
     label = network.label(node.name, behaviour, about)
-    at = now if now <= node.fresh_until else now + neighbours.keep(network, node, now)
+    at = now if now <= node.gateway_fresh_until else now + neighbours.sends(network, node, now)
     visible = node.link == "home"
     well_until = conditions.well_until(now) if visible else -NEVER
     if well_until > node.link_until:
@@ -154,14 +155,18 @@ def request(
         record(seen, label, exchange, 0, me, peer, _UDP | node.ttl << 8, data)
     answers, code, when = _ask(network, node, source, jitter, calm, server, port, data, seen)
     if code is not None:
+        when += neighbours.hears(network, node, when)
         quoted = udp_packet(node.ttl, me[1:], peer[1:], data)
-        network.unreachable(node, when, label, quoted, code, server if code == PORT_UNREACHABLE else None)
+        refuser = server if code == PORT_UNREACHABLE else None
+        network.unreachable(node, when, label, exchange, quoted, code, refuser)
         failure = Refused if code == PORT_UNREACHABLE else Unreachable
         if when + node.lan_ns <= deadline and when + node.lan_ns < node.link_until:
             return when + node.lan_ns, failure, b"", label, exchange
         return network.silence(node, deadline, label)
     end, result = deadline + 1, b""
     for leaves, answer in answers:
+        if leaves > node.router_fresh_until:
+            leaves += neighbours.hears(network, node, leaves)
         lost, extra = False, 0
         if leaves >= well_until:
             lost, extra = conditions.access(node, leaves, len(answer) + HEADERS, upwards=False)
@@ -260,7 +265,7 @@ def lease(
     end, result = deadline + 1, b""
     source = (node.lease.address if unicast and node.lease else "0.0.0.0", DHCP_CLIENT_PORT)
     for reply in server.ports[DHCP_SERVER_PORT].handle(message, source, network.unix(seen)):
-        leaves = seen + FORWARDING_NS + round(reply.delay_s * 1e9)
+        leaves = seen + ROUTER_ANSWERS_NS + round(reply.delay_s * 1e9)
         lost, extra = conditions.access(node, leaves, len(reply.data) + HEADERS, upwards=False)
         if not network.alive(node, leaves):
             continue

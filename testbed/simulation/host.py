@@ -193,6 +193,9 @@ class SimHost:
             await pause(env, end - env.now)
         except CancelledError:
             network.tape.cut_datagrams(echoed.label, echoed.exchange, env.now)
+            for error in echoed.errors:
+                if error.callbacks is not None:
+                    error.callbacks.clear()
             network.log.exchange(env.now, echoed.label, echoed.exchange, Outcome.CANCELLED)
             raise
         outcome = Outcome.OK if echoed.answered else NoReply.outcome

@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from testbed.capture.write import Label
 from testbed.host import About, LinkDown, NetError, NoReply
-from testbed.scenario.addresses import number
+from testbed.kernel.neighbours import BASE_REACHABLE_S, Lifetimes
+from testbed.scenario.addresses import fraction, number
 from testbed.services.home_names import HomeNames
 from testbed.simulation import tape as t
+from testbed.simulation.next_hop import NextHop
 from testbed.simulation.node import Node
 from testbed.simulation.wire import ip_number, mac_number
 
@@ -82,11 +84,27 @@ class Network:
         """The resolver that the router's forwarder asks."""
         self.elsewhere: Server | None = None
         """The gateway and DHCP server of the open Wi-Fi."""
-        self.router_reachable_ns = round(router.arp_reachable * 1e9)
+        self.next_hop = NextHop(
+            conditions.timeline,
+            Lifetimes(
+                round(BASE_REACHABLE_S * 1e9),
+                lambda index: fraction(seed, router.name, "wan", "neighbours", index),
+            ),
+            round(begin_s) * 1_000_000_000,
+            round(router.arp_failure * 1e9),
+        )
+        self.router_lifetimes = Lifetimes(
+            round(router.arp_reachable * 1e9),
+            lambda index: fraction(seed, router.name, "neighbours", index),
+        )
 
     def unix(self, at: int) -> float:
         """Return Unix seconds of a moment."""
         return self.begin_s + at / 1e9
+
+    def unix_ns(self, at: int) -> int:
+        """Return Unix nanoseconds of a moment."""
+        return round(self.begin_s) * 1_000_000_000 + at
 
     def label(self, device: str, behaviour: str, about: About) -> int:
         """Return the number of a label."""
@@ -140,18 +158,19 @@ class Network:
         return deadline, NoReply, b"", label, node.exchanges
 
     def unreachable(
-        self, node: Node, when: int, label: int, quoted: bytes, code: int, peer: Server | None
-    ) -> None:
-        """Record an ICMP destination unreachable (RFC 792): from `peer` itself, or from the router."""
-        if not self.seen(node, when):
-            return
+        self, node: Node, when: int, label: int, exchange: int, quoted: bytes, code: int, peer: Server | None
+    ) -> int:
+        """Record an ICMP destination unreachable (RFC 792) from `peer`, or the router; return its label."""
         behind = self.labels[label]
         icmp = self.label(node.name, behind.behaviour, About("ICMP", behind.service, behind.attempt))
+        if not self.seen(node, when):
+            return icmp
         source = self.router if peer is None else self.station(peer)
         ttl = 64 if peer is None else peer.ttl
         body = pack(">BBHI", 3, code, 0, 0) + quoted[:MOST_QUOTED]
         ident = node.rng.getrandbits(16)
-        self.record(when, icmp, node.exchanges, 1, source, self.me(node), t.meta(t.ICMP, ttl), body, ident)
+        self.record(when, icmp, exchange, 1, source, self.me(node), t.meta(t.ICMP, ttl), body, ident)
+        return icmp
 
     def station(self, server: Server, port: int = 0) -> Station:
         """Return a server as the LAN sees it: behind the router's MAC unless it is a station itself."""

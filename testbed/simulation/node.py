@@ -7,7 +7,9 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from testbed.host import Board, Lease
-from testbed.scenario.addresses import number
+from testbed.kernel.icmp_limit import ErrorBucket
+from testbed.kernel.neighbours import Lifetimes
+from testbed.scenario.addresses import fraction, number
 from testbed.simulation.plans import Stack
 from testbed.simulation.wire import mac_number
 
@@ -19,8 +21,6 @@ if TYPE_CHECKING:
     from testbed.simulation.streams import SimStream
 
 NEVER = 1 << 62
-ICMP_BURST = 6
-"""Errors that Linux sends to one destination at once before its limit of one a second binds."""
 
 
 @dataclass(eq=False, slots=True)
@@ -51,27 +51,32 @@ class Node:
     ping_id: int = 0
     stamp: int = 0
     """Offset of its TCP timestamp clock, ms, since the present boot (RFC 7323 §5.4)."""
-    gateway_stale: int | None = None
+    gateway_stale_at: int | None = None
     """When its entry for the gateway goes stale; None before the first ARP on this link."""
-    router_stale: int | None = None
-    """When the router's entry for it goes stale."""
-    fresh_until: int = -NEVER
-    """Until when neither entry needs a look."""
+    gateway_known_at: int = -NEVER
+    """When the first ARP on this link is answered."""
+    gateway_confirmed_at: int = -NEVER
+    """When that entry was last confirmed."""
+    gateway_fresh_until: int = -NEVER
+    """Until when nobody needs to look at it."""
+    router_stale_at: int | None = None
+    """When the router's entry for it goes stale; None when the router does not know it."""
+    router_fresh_until: int = -NEVER
     confirmed_at: int = -NEVER
     """When TCP last made progress through the gateway."""
-    half_reachable_ns: int = field(init=False)
-    hop_failure: int = -NEVER
-    """When the router's present search for the dead next hop, on its behalf, will have failed."""
-    hop_waiting: int = 0
-    error_credit: float = ICMP_BURST
-    error_at: int = -NEVER
+    lifetimes: Lifetimes = field(init=False)
+    """Of its neighbours."""
+    errors: ErrorBucket = field(default_factory=ErrorBucket)
+    """The router's limit on ICMP errors to it."""
+    searches: list[int] = field(default_factory=list)
+    """When the router's searches for the dead next hop began, on its behalf."""
 
     mac_int: int = field(init=False)
     ttl: int = field(init=False)
     lan_ns: int = field(init=False)
     stack: Stack = field(init=False)
     rng: Random = field(init=False)
-    """Chance of its kernel and its link: ports, sequence numbers, jitter, neighbour timers."""
+    """Chance of its kernel and its link: ports, sequence numbers, jitter."""
     loss_rng: Random = field(init=False)
     spawned: dict[str, int] = field(init=False, default_factory=dict)
 
@@ -79,7 +84,10 @@ class Node:
         self.mac_int = mac_number(self.mac)
         self.ttl = self.model.ttl
         self.lan_ns = round(self.model.link.delay * 1e9)
-        self.half_reachable_ns = round(self.model.link.arp_reachable * 0.5e9)
+        self.lifetimes = Lifetimes(
+            round(self.model.link.arp_reachable * 1e9),
+            lambda index: fraction(self.seed, self.name, "neighbours", index),
+        )
         self.stack = Stack.of(self.model.tcp)
         self.rng = Random(number(self.seed, self.name, "kernel"))
         self.loss_rng = Random(number(self.seed, self.name, "loss"))
@@ -91,17 +99,3 @@ class Node:
         if self.next_port > 60_999:
             self.next_port = 32_768
         return self.next_port
-
-    def reachable_ns(self) -> int:
-        """Return a neighbour entry's lifetime: half to one and a half of the base (RFC 4861 §6.3.2)."""
-        return round(self.model.link.arp_reachable * 1e9 * (0.5 + self.rng.random()))
-
-    def may_send_error(self, at: int) -> bool:
-        """Tell whether the router's ICMP rate limit lets an error to this device pass."""
-        if self.error_at > -NEVER:
-            self.error_credit = min(ICMP_BURST, self.error_credit + max(0, at - self.error_at) / 1e9)
-        self.error_at = max(at, self.error_at)
-        if self.error_credit < 1:
-            return False
-        self.error_credit -= 1
-        return True

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from testbed.kernel.acks import AckState
+
 if TYPE_CHECKING:
     from testbed.models.device import TcpStack
 
@@ -54,15 +56,35 @@ class Stack:
             model.initial_window,
         )
 
-    @property
-    def receive_window(self) -> int:
-        """Bytes the peer may have in flight towards this side once connected."""
-        return 65_535 if self.window_scale is None else MAX_RECEIVE_WINDOW
+    def scales_with(self, peer: Stack) -> bool:
+        """Tell whether windows are scaled: both must have offered it (RFC 7323 §2.2)."""
+        return self.window_scale is not None and peer.window_scale is not None
 
-    @property
-    def window_field(self) -> int:
-        """Window field of segments after the handshake."""
-        return self.receive_window >> (self.window_scale or 0) if self.window_scale is not None else 65_535
+    def receive_window(self, peer: Stack) -> int:
+        """Return the bytes that `peer` may have in flight towards this side once connected."""
+        return MAX_RECEIVE_WINDOW if self.scales_with(peer) else 65_535
+
+    def window_field(self, peer: Stack) -> int:
+        """Return the window field of segments after the handshake."""
+        scale = self.window_scale if self.scales_with(peer) else 0
+        return self.receive_window(peer) >> (scale or 0)
+
+
+def syn_options(stack: Stack, asker: Stack | None = None) -> bytes:
+    """Return a SYN's options: MSS, SACK, timestamps (zeros), window scale, in Linux's order.
+
+    The answer to `asker`'s SYN offers only what that SYN did (RFC 7323 §1.3, RFC 2018 §2).
+    """
+    asked = asker or stack
+    data = b"\x02\x04" + stack.mss.to_bytes(2, "big")
+    sack = stack.sack and asked.sack
+    if stack.timestamps and asked.timestamps:
+        data += (b"\x04\x02" if sack else b"\x01\x01") + b"\x08\x0a" + bytes(8)
+    elif sack:
+        data += b"\x01\x01\x04\x02"
+    if stack.window_scale is not None and asked.window_scale is not None:
+        data += b"\x01\x03\x03" + bytes([stack.window_scale])
+    return data
 
 
 class Message(NamedTuple):
@@ -82,6 +104,10 @@ class Timer(NamedTuple):
     rto: int
 
 
+FRESH = (AckState(), AckState())
+"""What the delayed-ACK engines of a new connection remember."""
+
+
 class Plan(NamedTuple):
     """What the two programs want to say to each other."""
 
@@ -93,6 +119,8 @@ class Plan(NamedTuple):
     """Round trip known from before, ns; 0 if none."""
     timers: tuple[Timer, Timer] | None = None
     """What client and server know of it where it is not that steady."""
+    acks: tuple[AckState, AckState] = FRESH
+    """What their delayed-ACK engines remember."""
 
 
 class Segment(NamedTuple):
@@ -155,12 +183,22 @@ class Played:
     last_sent: tuple[int, int] = (BEFORE, BEFORE)
     """When each side last sent something that arrived; `BEFORE` if nothing did."""
     timers: tuple[Timer, Timer] | None = None
+    used: bool = False
+    """Whether the delayed-ACK engines were: keep-alives and resets do not touch them."""
+    acks: tuple[AckState, AckState] = FRESH
+    """What they remember at the end."""
+    acks_cut: tuple[AckState, AckState] = FRESH
+    """The same if the client's delayed ACK is cut off."""
+    acks_rested: tuple[AckState, AckState] = FRESH
+    """The same from `rests` on."""
+    rests: int = 0
+    """From when on the connection has paused long enough for its ACKs to be quick again."""
     acknowledged: bool = True
     """Whether all that the client sent was acknowledged in the end."""
     counts: tuple[int, int] = (0, 0)
     """Segments that each side sent (each took an IP id)."""
-    unreachable: list[tuple[int, int, int]] = field(default_factory=list)
-    """ICMP errors: when, about the sequence offset, and the how-many-th segment of the client."""
+    unreachable: list[tuple[int, Segment, int]] = field(default_factory=list)
+    """ICMP errors: when, about which segment, and the how-many-th of the client's it was."""
 
 
 def keepalive(lan: int, wan: int, *, answered: bool) -> Played:

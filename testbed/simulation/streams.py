@@ -19,6 +19,7 @@ from testbed.host import (
     Outcome,
     StreamLost,
 )
+from testbed.kernel import keepalive
 from testbed.simulation import neighbours
 from testbed.simulation.connection import SILENCE, Connection, Course, Sizes, Words
 from testbed.simulation.node import NEVER
@@ -34,8 +35,6 @@ from testbed.simulation.waiting import pause
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-KEEPALIVE_INTERVAL_NS = 75_000_000_000
-KEEPALIVE_PROBES = 9
 FAREWELL_NS = 120_000_000_000
 _OK = Outcome.OK
 
@@ -54,7 +53,7 @@ class SimStream(Connection):
             words = (up, len(up), down, len(down))
         plan = Plan(messages, True, self.cwnd)
         now = self.network.env.now
-        arp = neighbours.keep(self.network, self.node, now)
+        arp = neighbours.sends(self.network, self.node, now)
         await self._operate(None, plan, words, timeout_s, about, now + arp, True)
         service = self.server.ports.get(self.port)
         assert service is not None, "a connection to a port that does not listen"
@@ -111,6 +110,7 @@ class SimStream(Connection):
         words = (self.sealing.seal(data, size), size, b"", 0)
         course = self._course(sizes, None, words, start, NEVER - 1, label, exchange)
         self._adopt(course)
+        self._confirm(course)
         if not course.played.acknowledged:
             self.lost_at = course.start + course.played.quiet
         self.network.log.exchange(now, label, exchange, Outcome.OK)
@@ -131,12 +131,15 @@ class SimStream(Connection):
                 raise LinkDown if node.link == "down" else StreamLost
             if until == end:
                 return
-            if until == node.link_until or until == self.lost_at or missed == KEEPALIVE_PROBES:
+            if until == node.link_until or until == self.lost_at or missed == keepalive.PROBES:
                 self._break(env.now)
                 raise LinkDown if until == node.link_until else StreamLost
             answered = self._probe(about)
             missed = 0 if answered else missed + 1
-            probe += self.keepalive_ns if answered else KEEPALIVE_INTERVAL_NS
+            if answered:
+                probe = self.quiet + self.keepalive_ns
+            else:
+                probe += round(keepalive.interval_s(self.keepalive_ns / 1e9) * 1e9)
 
     async def close(self) -> None:
         """Close in good order; the kernel does the rest."""
@@ -144,18 +147,19 @@ class SimStream(Connection):
             return
         now = self.network.env.now
         farewell = self.sealing.farewell()
-        plan = Plan(
-            (Message(CLIENT, len(farewell), 0, True), Message(SERVER, 0, 0, True)), False, self._window(now),
-            2 * (self.lan + self.wan),
-        )  # fmt: skip
         if self.node.link != "down" and self.node.lease is not None:
             assert self.about is not None
             exchange, label = self._exchange(About(*self.about[:2]))
             start = max(now, self.quiet)
+            plan = Plan(
+                (Message(CLIENT, len(farewell), 0, True), Message(SERVER, 0, 0, True)), False,
+                self._window(now), 2 * (self.lan + self.wan), None, self._acks(start),
+            )  # fmt: skip
             patience = start + FAREWELL_NS
             words = (farewell, len(farewell), b"", 0)
             course = self._course(None, plan, words, start, patience, label, exchange)
             self._adopt(course)
+            self._confirm(course)
         self._gone()
 
     def abort(self) -> None:
@@ -168,6 +172,11 @@ class SimStream(Connection):
         self._break(now)
 
     # --- inside ---------------------------------------------------------------------------
+
+    def _confirm(self, course: Course) -> None:
+        """Note that the gateway is there: what was sent without waiting is acknowledged."""
+        if course.played.acknowledged:
+            self.node.confirmed_at = max(self.node.confirmed_at, course.start + course.played.quiet)
 
     def _lost(self, now: int) -> NoReturn:
         """Say that the connection is of no use any more."""
@@ -209,25 +218,26 @@ class SimStream(Connection):
         deadline = now + round(timeout_s * 1e9)
         if start < self.quiet:
             start = self.quiet
-        if start >= deadline:  # the kernel is still busy with what was sent before
+        waits = start >= deadline  # the kernel is still busy with what was sent before
+        if waits:
             course = Course(start, Played(quiet=0), NoReply, deadline, None, start)
         else:
             course = self._course(sizes, plan, words, start, deadline, label, exchange)
             if not whole and course.failure is None:
                 course = course._replace(failure=NoReply, done=deadline)
-        _, _, failure, done, row, _ = course
+        failure, done = course.failure, course.done
         if self.lost_at < done:
             failure, done = StreamLost, self.lost_at
         if node.link_until <= done:
             failure, done = LinkDown, node.link_until
-        self._adopt(course)
-        if failure is not None and row is not None:
-            network.tape.cut_plan(row, done)
+        if not waits:
+            self._adopt(course)
+            if failure is not None:
+                self._cut_off(done)
         try:
             await pause(env, done - now)
         except CancelledError:
-            if row is not None:
-                network.tape.cut_plan(row, env.now)
+            self._cut_off(env.now)
             network.log.exchange(env.now, label, exchange, Outcome.CANCELLED)
             raise
         network.log.exchange(done, label, exchange, failure.outcome if failure else _OK)
@@ -236,5 +246,5 @@ class SimStream(Connection):
                 self._break(env.now)
             raise failure
         node.confirmed_at = done
-        if done > node.fresh_until:
-            neighbours.keep(network, node, done)
+        if done > node.gateway_fresh_until:
+            neighbours.sends(network, node, done)

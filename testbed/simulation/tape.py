@@ -17,6 +17,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from testbed.protocols.tls import RECORD_HEADER_BYTES
+from testbed.simulation.plans import RST, SERVER, syn_options
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -69,6 +72,8 @@ class Script:
     """Time of its last captured segment."""
     end: int
     """When nothing of it is under way any more."""
+    heard: int | None
+    """Time of the last that the server sent, None if none is captured."""
 
 
 class Batch(NamedTuple):
@@ -159,6 +164,13 @@ class Tape:
         self._next_plan = number + 1
         return number
 
+    def spelled(self, said: Payload, size: int) -> bytes:
+        """Return what one side of a plan says, `size` bytes, as the bytes that are rendered of it."""
+        if isinstance(said, bytes):
+            return said
+        body, at = size - RECORD_HEADER_BYTES, -1 - said
+        return b"\x17\x03\x03%c%c%b" % (body >> 8, body & 255, self.pool[at : at + body])
+
     def cut_datagrams(self, label: int, exchange: int, now: int) -> None:
         """Take back the frames of an exchange that would be captured after `now`."""
         data = self._datagrams
@@ -180,15 +192,16 @@ class Tape:
 
     def script(self, played: Played, client: Stack, server: Stack) -> Script:
         """Keep a played plan."""
-        options = [self._syn_options(client, server), self._syn_options(server, client)]
+        options = [self._syn_options(client), self._syn_options(server, client)]
+        windows = client.window_field(server), server.window_field(client)
         stamped = client.timestamps and server.timestamps
         numbers = [0, 0]
         base = len(self._script_rows)
         for segment in played.segments:
             stack = client if segment.side == 0 else server
             syn = segment.flags & 2
-            window = stack.window if syn else stack.window_field
-            if segment.flags & 4:
+            window = stack.window if syn else windows[segment.side]
+            if segment.flags & RST and segment.side == SERVER:  # it knows no such connection
                 window, option = 0, NO_OPTIONS
             else:
                 option = options[segment.side] if syn else STAMP_OPTIONS if stamped else NO_OPTIONS
@@ -213,19 +226,12 @@ class Tape:
         self._script_starts.append(base + len(played.segments))
         self._frozen = None
         span = max((segment.at for segment in played.segments), default=0)
-        return Script(len(self._script_starts) - 2, played, span, max(span, played.quiet))
+        heard = max((segment.at for segment in played.segments if segment.side == SERVER), default=None)
+        return Script(len(self._script_starts) - 2, played, span, max(span, played.quiet), heard)
 
-    def _syn_options(self, stack: Stack, peer: Stack) -> int:
-        """Return the index of a SYN's option bytes: MSS, SACK, timestamps, window scale (Linux order)."""
-        data = b"\x02\x04" + stack.mss.to_bytes(2, "big")
-        stamped = stack.timestamps and peer.timestamps
-        sack = stack.sack
-        if stamped:
-            data += (b"\x04\x02" if sack else b"\x01\x01") + b"\x08\x0a" + bytes(8)
-        elif sack:
-            data += b"\x01\x01\x04\x02"
-        if stack.window_scale is not None:
-            data += b"\x01\x03\x03" + bytes([stack.window_scale])
+    def _syn_options(self, stack: Stack, asker: Stack | None = None) -> int:
+        """Return the index of a SYN's option bytes."""
+        data = syn_options(stack, asker)
         index = self._option_index.get(data)
         if index is None:
             index = self._option_index[data] = len(self._option_starts)

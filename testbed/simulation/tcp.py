@@ -18,60 +18,18 @@ from heapq import heappop, heappush
 from typing import TYPE_CHECKING
 
 from testbed.simulation.plans import ACK, BEFORE, CLIENT, FIN, PSH, RST, SERVER, SYN, Played, Segment, Timer
+from testbed.simulation.resending import Resending
+from testbed.simulation.side import STOPPED, Side
 
 if TYPE_CHECKING:
+    from testbed.kernel.acks import AckState
     from testbed.simulation.plans import Path, Plan, Stack
 
 MAX_WINDOW_SEGMENTS = 64
-ORPHAN_RETRIES = 8
-"""Retransmissions of a FIN after the program closed the socket (Linux tcp_orphan_retries)."""
 NIC_BITS_PER_S = 100_000_000
 _HEADERS = 66
-STOPPED = -(1 << 62)
-"""Time of a timer that does not run, earlier than any: in the warm-up all times are negative."""
-
-
-class _Side:
-    """One kernel's half of a connection."""
-
-    __slots__ = (
-        "cwnd", "delack_at", "duplicates", "fin_wanted", "heard", "heard_sent", "held",
-        "limit", "marks", "mss", "next", "nic_free", "peer_window", "recover", "retries", "retry_at", "rto",
-        "sent_count", "smoothed", "stack", "timed", "una", "undone", "varies",
-    )  # fmt: skip
-
-    def __init__(self, stack: Stack, peer: Stack, cwnd: int, rtt: int, timer: Timer | None) -> None:
-        self.stack = stack
-        self.mss = min(stack.mss, peer.mss) - (12 if stack.timestamps and peer.timestamps else 0)
-        self.cwnd = cwnd
-        self.peer_window = peer.receive_window
-        self.next = self.una = self.limit = 0
-        self.heard = 0  # next byte expected from the peer
-        self.heard_sent = BEFORE  # send time of the latest segment heard
-        self.held: dict[int, int] = {}  # out-of-order data: start -> end
-        self.marks: list[int] = []  # ends of messages: PSH
-        self.fin_wanted = False
-        self.nic_free = STOPPED
-        self.smoothed = self.varies = 0
-        self.rto = stack.syn_timeout
-        self.timed: tuple[int, int] | None = None  # a sequence number and when what ends there was sent
-        if timer is not None:
-            self.smoothed, self.varies, self.rto = timer
-        elif rtt:
-            self.sample(rtt)
-        self.retry_at = self.delack_at = STOPPED
-        self.retries = self.duplicates = self.undone = self.sent_count = 0
-        self.recover = -1
-
-    def sample(self, rtt: int) -> None:
-        """Learn a round trip (RFC 6298 §2; the least time comes on top of it, as in Linux)."""
-        if self.smoothed:
-            self.varies += (abs(self.smoothed - rtt) - self.varies) // 4
-            self.smoothed += (rtt - self.smoothed) // 8
-        else:
-            self.smoothed, self.varies = rtt, rtt // 2
-        stack = self.stack
-        self.rto = min(stack.max_rto, self.smoothed + max(stack.min_rto, 4 * self.varies))
+_BARE_HEADER, _STAMPED_HEADER = 20, 32
+"""TCP headers without and with the timestamps option, bytes."""
 
 
 def play(plan: Plan, client: Stack, server: Stack, path: Path, start: int, deadline: int) -> Played:
@@ -82,16 +40,19 @@ def play(plan: Plan, client: Stack, server: Stack, path: Path, start: int, deadl
     return _Play(plan, client, server, path, start, deadline).run()
 
 
-class _Play:
+class _Play(Resending):
     def __init__(
         self, plan: Plan, client: Stack, server: Stack, path: Path, start: int, deadline: int
     ) -> None:
         self.plan, self.path, self.start, self.deadline = plan, path, start, deadline
         self.sides = (
-            _Side(client, server, plan.cwnd[CLIENT], plan.rtt, plan.timers and plan.timers[CLIENT]),
-            _Side(server, client, plan.cwnd[SERVER], plan.rtt, plan.timers and plan.timers[SERVER]),
+            Side(client, server, plan, CLIENT, start),
+            Side(server, client, plan, SERVER, start),
         )
         self.timestamps = client.timestamps and server.timestamps
+        self.header = _STAMPED_HEADER if self.timestamps else _BARE_HEADER
+        self.before_delay: AckState | None = None
+        """What the client's kernel knew before its delayed ACK, if that was the last it sent."""
         self.result = Played()
         self.events: list[tuple[int, int, str, int, tuple[int, ...]]] = []
         self.order = 0
@@ -131,6 +92,12 @@ class _Play:
             Timer(sides[CLIENT].smoothed, sides[CLIENT].varies, sides[CLIENT].rto),
             Timer(sides[SERVER].smoothed, sides[SERVER].varies, sides[SERVER].rto),
         )
+        mine, theirs = (side.acks.state(self.start) for side in sides)
+        result.used = True
+        result.acks = (mine, theirs)
+        result.acks_cut = (self.before_delay or mine, theirs)
+        result.acks_rested = (mine.rested(), theirs.rested())
+        result.rests = max(mine.heard_ns + sides[CLIENT].rto, theirs.heard_ns + sides[SERVER].rto, 0)
         result.acknowledged = sides[CLIENT].una == sides[CLIENT].next
         result.segments.sort(key=lambda segment: segment.at)
         return result
@@ -193,11 +160,13 @@ class _Play:
             length = min(me.mss, me.limit - me.next)
             if me.next > me.una and me.next + length - me.una > min(me.cwnd * me.mss, me.peer_window):
                 break
-            self.transmit(now, side, me.next, length, ACK | (PSH if me.next + length in me.marks else 0))
+            me.last = (me.next, length, ACK | (PSH if me.next + length in me.marks else 0))
+            self.transmit(now, side, *me.last)
             me.next += length
             sent = True
         if me.fin_wanted and me.next == me.limit:
-            self.transmit(now, side, me.next, 0, ACK | FIN)
+            me.last = (me.next, 0, ACK | FIN)
+            self.transmit(now, side, *me.last)
             me.next += 1
             me.fin_wanted = False
             sent = True
@@ -212,96 +181,46 @@ class _Play:
         depart = max(now, me.nic_free)
         me.nic_free = depart + size * 8 * 1_000_000_000 // NIC_BITS_PER_S
         me.delack_at = STOPPED
-        me.undone = 0
+        if flags & ACK:
+            me.acks.sent(now, data=length > 0)
+        if side == CLIENT and not delayed:
+            self.before_delay = None
         number = me.sent_count
         me.sent_count += 1
         fate = self.path.up(depart, size) if side == CLIENT else self.path.down(depart, size)
         start = self.start
         if fate.captured is not None:
-            self.result.segments.append(
-                Segment(
-                    fate.captured - start,
-                    side,
-                    flags,
-                    seq,
-                    me.heard,
-                    seq - self.plan.handshake,
-                    length,
-                    depart - start,
-                    self.since(me.heard_sent),
-                    delayed,
-                )
+            segment = Segment(
+                fate.captured - start,
+                side,
+                flags,
+                seq,
+                me.heard,
+                seq - self.plan.handshake,
+                length,
+                depart - start,
+                self.since(me.heard_sent),
+                delayed,
             )
-        if fate.unreachable is not None:
-            self.result.unreachable.append((fate.unreachable - start, seq, number))
-            self.push(fate.unreachable, "unreachable", side)
+            self.result.segments.append(segment)
+            if fate.unreachable is not None:
+                self.result.unreachable.append((fate.unreachable - start, segment, number))
+                self.push(fate.unreachable, "unreachable", side, (seq,))
         if me.timed is None and (length or flags & (SYN | FIN)):
             me.timed = (seq + length + bool(flags & (SYN | FIN)), depart)
         if fate.arrives is not None:
             echo = me.heard_sent if self.timestamps else BEFORE
-            self.push(fate.arrives, "segment", 1 - side, (seq, length, flags, me.heard, depart, echo))
+            ranges = [edge for held in sorted(me.held.items()) for edge in held] if me.sack else []
+            self.push(
+                fate.arrives, "segment", 1 - side, (seq, length, flags, me.heard, depart, echo, *ranges)
+            )
             if not delayed:
                 self.result.quiet = max(self.result.quiet, fate.arrives - start)
 
-    def arm(self, now: int, side: int) -> None:
-        me = self.sides[side]
-        me.retry_at = now + me.rto
-        self.push(me.retry_at, "retry", side)
-
-    def on_retry(self, now: int, side: int, _: tuple[int, ...]) -> None:
-        """The retransmission timer: the oldest segment again, the timer doubled (RFC 6298 §5)."""
-        me = self.sides[side]
-        if me.retry_at != now or me.una >= me.next:
-            return
-        me.retry_at = STOPPED
-        me.retries += 1
-        orphan = (
-            self.ended
-            and side == CLIENT
-            and me.next > me.limit > 0
-            and self.turn >= len(self.plan.messages) - 1
-        )
-        limit = (
-            me.stack.syn_retries if self.handshaking else ORPHAN_RETRIES if orphan else me.stack.data_retries
-        )
-        if me.retries > limit:
-            if side == CLIENT:
-                self.finish(now, "no-reply" if self.handshaking else "lost")
-                self.result.quiet = max(self.result.quiet, now - self.start)
-                self.dead = True
-            return
-        me.rto = min(me.rto * 2, me.stack.max_rto)
-        me.cwnd = 1
-        me.recover = me.next
-        self.resend(now, side)
-        self.arm(now, side)
-        if not self.handshaking:
-            self.result.quiet = max(self.result.quiet, now - self.start)
-
-    def resend(self, now: int, side: int) -> None:
-        """Send the oldest unacknowledged segment again; what is timed no longer counts (Karn)."""
-        me = self.sides[side]
-        me.timed = (1 << 62, 0)
-        if self.handshaking and side == CLIENT:
-            self.transmit(now, side, 0, 0, SYN)
-        elif self.plan.handshake and me.una == 0 and side == SERVER:
-            self.transmit(now, side, 0, 0, SYN | ACK)
-        elif me.una >= me.limit:
-            self.transmit(now, side, me.una, 0, ACK | FIN)
-        else:
-            length = min(me.mss, me.limit - me.una, me.next - me.una)
-            self.transmit(now, side, me.una, length, ACK | (PSH if me.una + length in me.marks else 0))
-
     # --- receiving ------------------------------------------------------------------------
 
-    def on_unreachable(self, now: int, side: int, _: tuple[int, ...]) -> None:
-        """ICMP unreachable ends a connect; an established connection keeps trying (RFC 1122 §4.2.3.9)."""
-        if self.handshaking and side == CLIENT:
-            self.finish(now, "unreachable")
-            self.dead = True
-
     def on_segment(self, now: int, side: int, data: tuple[int, ...]) -> None:
-        seq, length, flags, ack, sent, echo = data
+        seq, length, flags, ack, sent, echo, *ranges = data
         me = self.sides[side]
         if flags & RST:
             self.finish(now, "refused" if self.handshaking else "lost")
@@ -328,9 +247,10 @@ class _Play:
             self.speak(now)
             return
         if flags & ACK:
+            me.sacked = tuple(zip(ranges[::2], ranges[1::2], strict=True))
             self.on_ack(now, side, ack, echo, pure=length == 0 and not flags & FIN)
         if length or flags & FIN:
-            self.on_data(now, side, seq, length, bool(flags & FIN))
+            self.on_data(now, side, seq, length, fin=bool(flags & FIN), push=bool(flags & PSH))
 
     def on_syn(self, now: int, sent: int) -> None:
         me = self.sides[SERVER]
@@ -368,18 +288,20 @@ class _Play:
             me.cwnd = min(MAX_WINDOW_SEGMENTS, me.cwnd + newly)
             me.retry_at = STOPPED
             if me.una < me.recover:
-                self.resend(now, side)
+                self.repair(now, side)
+            else:
+                me.lossy = False
             if me.una < me.next:
                 self.arm(now, side)
             self.pump(now, side)
         elif pure and ack == me.una and me.una < me.next:
             me.duplicates += 1
-            if me.duplicates == 3 and me.una >= me.recover:  # fast retransmit (RFC 5681 §3.2)
-                me.cwnd = max(2, me.cwnd // 2)
-                me.recover = me.next
-                self.resend(now, side)
+            if me.una < me.recover and me.sacked:
+                self.repair(now, side)
+            elif me.duplicates == 3 and me.una >= me.recover:
+                self.lose(now, side)
 
-    def on_data(self, now: int, side: int, seq: int, length: int, fin: bool) -> None:
+    def on_data(self, now: int, side: int, seq: int, length: int, *, fin: bool, push: bool) -> None:
         me = self.sides[side]
         end = seq + length + fin
         if seq > me.heard:
@@ -387,6 +309,7 @@ class _Play:
             self.transmit(now, side, me.next, 0, ACK)
             return
         if end <= me.heard:
+            me.acks.repeated()
             self.transmit(now, side, me.next, 0, ACK)
             return
         filled = bool(me.held)
@@ -394,18 +317,32 @@ class _Play:
         while starts := [s for s in me.held if s <= me.heard]:
             for start in starts:
                 me.heard = max(me.heard, me.held.pop(start))
-        me.undone += 1
+        at_once = length > 0 and me.acks.received(now, me.rto, length, self.header, push=push)
+        if at_once or filled:
+            self.transmit(now, side, me.next, 0, ACK)
+            self.delivered(now, side)
+            return
         count = me.sent_count
         self.delivered(now, side)
         if me.sent_count != count:  # the program answered at once and carried the ACK
             return
-        if me.undone >= 2 or filled or fin:
+        if fin:
             self.transmit(now, side, me.next, 0, ACK)
-        elif me.delack_at == STOPPED:
-            me.delack_at = now + me.stack.delayed_ack
+            return
+        left = me.delack_at - now if me.delack_at != STOPPED else None
+        delay = me.acks.delay_ns(me.smoothed, left)
+        if delay == 0:
+            self.transmit(now, side, me.next, 0, ACK)
+        elif delay != left:
+            me.delack_at = now + delay
             self.push(me.delack_at, "delack", side)
 
     def on_delack(self, now: int, side: int, _: tuple[int, ...]) -> None:
         me = self.sides[side]
-        if me.delack_at == now:
-            self.transmit(now, side, me.next, 0, ACK, delayed=side == CLIENT)
+        if me.delack_at != now:
+            return
+        before = me.acks.state(self.start) if side == CLIENT else None
+        me.acks.missed(me.rto)
+        self.transmit(now, side, me.next, 0, ACK, delayed=side == CLIENT)
+        if before is not None:
+            self.before_delay = before

@@ -72,9 +72,17 @@ def echo_packet(ttl: int, source: int, destination: int, tail: bytes) -> bytes:
     )
 
 
-def quoted_segment(
-    ttl: int, ident: int, source: tuple[int, int], destination: tuple[int, int], seq: int, size: int
-) -> bytes:
-    """Return what a router quotes of a TCP segment: its IP header and the first 8 bytes behind it."""
-    head = ip_header(size, ident, ttl, 6, source[0], destination[0])
-    return head + pack(">HHI", source[1], destination[1], seq & 0xFFFFFFFF)
+def tcp_packet(
+    ttl: int, ident: int, source: tuple[int, int], destination: tuple[int, int], numbers: tuple[int, int],
+    flags: int, window: int, options: bytes, data: bytes,
+) -> bytes:  # fmt: skip
+    """Return an IPv4 packet with a TCP segment; `numbers` are its sequence number and acknowledgement."""
+    size = 20 + len(options) + len(data)
+    head = pack(
+        ">HHIIBBHHH", source[1], destination[1], numbers[0] & 0xFFFFFFFF, numbers[1] & 0xFFFFFFFF,
+        (20 + len(options)) << 2, flags, window, 0, 0,
+    )  # fmt: skip
+    pseudo = pack(">IIBBH", source[0], destination[0], 0, 6, size)
+    check = checksum(pseudo + head + options + data)
+    head = head[:16] + check.to_bytes(2, "big") + head[18:]
+    return ip_header(20 + size, ident, ttl, 6, source[0], destination[0]) + head + options + data

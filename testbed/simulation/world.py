@@ -62,7 +62,6 @@ class World:
         self.macs = {d.name: device_mac(topology, d.name, models) for d in topology.devices}
         self.addresses = lan_addresses(topology, models)
         conditions = Conditions(timeline, topology.wan)
-        conditions.arp_failure_ns = round(topology.router.arp_failure * 1e9)
         router = topology.router
         self.dhcp = self._dhcp_server(str(router.address))
         gateway = Server(
@@ -207,6 +206,8 @@ class World:
         for at in self.timeline.router_boots:
             await pause(self.env, at - self.env.now)
             self.dhcp.forget()
+            for node in self.nodes.values():
+                neighbours.forgotten_by_router(node)
 
     async def _outages(self) -> None:
         """Take DNS names down and up again."""

@@ -4,9 +4,10 @@ Each planted period with at least `FEWEST_CYCLES` cycles in the labels must be a
 its device and protocol, within 1 %. Periods whose steps vary by more than that (a jitter) are told,
 not demanded. A period that was found but not planted may still be true: retries and timeouts make
 rhythms that no single parameter names. It is, if the events that the labels give to one habit (or to
-one service of it) repeat with that period at least five times on end, all of them; otherwise it is
-false. ARP follows the device's other traffic, so a strict period of that is true of it too. A period
-that the labels of no habit repeat, such as the mean of two habits' waits, is false.
+one service of it) repeat with that period at least five times on end, all of them, each within 1 % or
+twice the jitter that was found with it; otherwise it is false. ARP follows the device's other
+traffic, so a strict period of that is true of it too. A period that the labels of no habit repeat,
+such as the mean of two habits' waits, is false.
 """
 
 from __future__ import annotations
@@ -109,7 +110,8 @@ def _planted_row(item: Planted, count: int, found: Sequence[PeriodRow]) -> dict[
 
 
 def _found_row(row: PeriodRow, played: Played, follows: bool) -> dict[str, Any]:
-    steps = max((repeats(times, row.period_s) for times in played.times(row.device, row.protocol)), default=0)
+    series = played.times(row.device, row.protocol)
+    steps = max((repeats(times, row.period_s, row.jitter_s) for times in series), default=0)
     return {
         "fate": EMERGED if follows or steps >= FEWEST_CYCLES else FALSE,
         "device": row.device,

@@ -43,6 +43,8 @@ DAY_S = 86_400.0
 FEWEST_CYCLES = 5
 SAME = 0.01
 """A period is found if it is right within this share; one whose steps vary by more is no strict period."""
+MOST_JITTER = 0.05
+"""Share of a period that may be called its jitter; beyond, it is no period."""
 TOGETHER_S = 1.0
 """Exchanges of one habit that begin this close are one event to whoever sees the capture."""
 MOST_IN_ROUND = 64
@@ -263,15 +265,18 @@ def cycles(times: NDArray[np.float64], period_s: float, slack_s: float, *, alone
     return int(length.max())
 
 
-def repeats(times: NDArray[np.float64], period_s: float) -> int:
+def repeats(times: NDArray[np.float64], period_s: float, jitter_s: float = 0.0) -> int:
     """Return for how many periods on end the events repeat, all of them, each within `SAME`.
+
+    Or within twice the jitter that is claimed for the period, which may be `MOST_JITTER` of it.
 
     A round of retries has several events (lookup, again after a second, again after twelve); it
     repeats if each event has its like a period later, m events on.
     """
+    slack_s = max(SAME * period_s, 2 * min(jitter_s, MOST_JITTER * period_s))
     best = 0
     for m in range(1, min(MOST_IN_ROUND, len(times) - 1) + 1):
-        same = np.abs(times[m:] - times[:-m] - period_s) <= SAME * period_s
+        same = np.abs(times[m:] - times[:-m] - period_s) <= slack_s
         ends = np.flatnonzero(np.diff(np.concatenate([[0], same.astype(np.int8), [0]])))
         if len(ends):
             best = max(best, int(np.diff(ends)[::2].max()) // m)

@@ -145,3 +145,15 @@ def test_lookups_on_the_lattice_of_another_schedule_are_no_schedules_of_their_ow
     frames = [(BEGIN + i * 300.0, queries[rng.integers(4)]) for i in range(2000)]
     rows = analyse(save(tmp_path / "a.pcap", pcap(frames))).periods
     assert [(row.protocol, round(row.period_s)) for row in rows] == [("DNS", 300)]
+
+
+def test_a_cycle_of_retries_that_falls_into_step_is_one_schedule(tmp_path: Path) -> None:
+    """Seen of a Google Home behind a router without an upstream."""
+    query = b"\0\1\1\0\0\1\0\0\0\0\0\0" + b"\x01a\0\0\1\0\1"
+    packet = frame(
+        Ether(src=PLUG, dst=ROUTER) / IP(src=PLUG_IP, dst=ROUTER_IP) / UDP(sport=4000, dport=53) / query
+    )
+    waits = [12.0, 10.01, 10.01, 1.0] * 7 + [12.0, 10.01, 10.01] * 100
+    moments = 100 + np.concatenate([np.cumsum(waits), 10_000 + np.array([0.0, 7_000])])
+    rows = analyse(save(tmp_path / "a.pcap", pcap([(BEGIN + at, packet) for at in moments]))).periods
+    assert [(row.protocol, round(row.period_s, 2)) for row in rows] == [("DNS", 32.02)]

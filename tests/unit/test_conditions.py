@@ -10,13 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from testbed.errors import UserError
+from testbed.kernel.neighbours import Lifetimes
 from testbed.models.load import load_device
 from testbed.models.topology import HomeDevice, Impairment, Topology
 from testbed.protocols import dns
 from testbed.scenario.addresses import device_mac, internet_addresses, lan_addresses
+from testbed.scenario.internet import ROUTER_ANSWERS_NS
 from testbed.scenario.timeline import Impaired, Steps, Timeline
 from testbed.services.home_names import HomeNames
 from testbed.simulation.conditions import Bucket, Conditions
+from testbed.simulation.next_hop import NextHop
 from testbed.simulation.node import Node
 
 S = 1_000_000_000
@@ -81,11 +84,36 @@ def test_an_impairment_holds_from_its_begin_to_its_end_whenever_it_is_asked_abou
     assert state.access(other, 35 * S, 100, upwards=True) == (False, 0)
 
 
-def test_the_routers_errors_are_limited_as_linux_limits_them() -> None:
+def hop(states: list[tuple[int, str]]) -> NextHop:
+    uplink = Steps("up")
+    for at, state in states:
+        uplink.set(at * S, state)
+    timeline = Timeline(0, 1000 * S, uplink, Steps(True), {}, {}, [], [])
+    return NextHop(timeline, Lifetimes(30 * S, lambda _: 0.5), 0, 3 * S)
+
+
+def test_a_router_in_the_void_complains_once_its_next_hop_has_failed_and_each_search_after() -> None:
+    """Confirmed at 0, 35, 70 …; the refresh at 105 finds nothing: failed three seconds later."""
     node = Node("foobot", FOOBOT, "02:00:5e:00:00:01", 1)
-    assert sum(node.may_send_error(0) for _ in range(20)) == 6
-    assert sum(node.may_send_error(S) for _ in range(5)) == 1
-    assert sum(node.may_send_error(1000 * S) for _ in range(20)) == 6
+    router = hop([(100, "silent"), (200, "up")])
+    moments = [router.error_at(node, at * S) for at in (99, 101, 107, 108, 110, 111, 199)]
+    later = ROUTER_ANSWERS_NS
+    assert moments == [None, None, None, 111 * S + later, 111 * S + later, 114 * S + later, None]
+
+
+def test_packets_of_the_future_do_not_hold_up_a_search() -> None:
+    node = Node("foobot", FOOBOT, "02:00:5e:00:00:01", 1)
+    router = hop([(100, "silent")])
+    assert [router.error_at(node, at * S) for at in (140, 120, 121, 141)] == [
+        moment * S + ROUTER_ANSWERS_NS for moment in (143, 123, 123, 143)
+    ]
+
+
+def test_a_router_without_an_upstream_complains_at_once_within_its_limit() -> None:
+    node = Node("foobot", FOOBOT, "02:00:5e:00:00:01", 1)
+    router = hop([(10, "known")])
+    moments = [router.error_at(node, 20 * S + n * S // 4) for n in range(8)]
+    assert [moment is not None for moment in moments] == [True, True] + [False] * 6
 
 
 # --- addresses --------------------------------------------------------------------------------

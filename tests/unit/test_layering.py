@@ -24,14 +24,15 @@ MAY_IMPORT = {
     "models": {"errors", "models"},
     "host": {"errors", "models"},
     "protocols": BASE,
+    "kernel": {"kernel"},
     "output": {"errors"},
     "capture": {"errors", "models", "capture"},
     "analysis": {"errors", "models", "capture", "analysis"},
     "behaviours": {*BASE, "behaviours"},
     "services": {*BASE, "services"},
     "scenario": {*BASE, "behaviours", "services", "capture", "scenario"},
-    "simulation": {*BASE, "behaviours", "services", "capture", "scenario", "simulation"},
-    "emulation": {*BASE, "behaviours", "services", "capture", "scenario", "emulation"},
+    "simulation": {*BASE, "behaviours", "services", "capture", "scenario", "kernel", "simulation"},
+    "emulation": {*BASE, "behaviours", "services", "capture", "scenario", "kernel", "emulation"},
     "validation": {"errors", "models", "capture", "analysis", "scenario", "output", "validation"},
     "report": {"errors", "models", "capture", "analysis", "validation", "output", "report"},
     "reproduction": {"errors", "models", "capture", "analysis", "scenario", "report", "reproduction"},
@@ -138,7 +139,9 @@ def test_devices_and_services_do_not_know_what_happens_to_the_network(path: Path
     assert breaks_of_rule_1(path.read_text()) == []
 
 
-@pytest.mark.parametrize("path", of_parts("behaviours", "services", "protocols"), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", of_parts("behaviours", "services", "protocols", "kernel"), ids=lambda path: path.stem
+)
 def test_time_and_chance_come_from_the_host(path: Path) -> None:
     assert breaks_of_rule_2(path.read_text(), dates=path.name in FIXED_DATES) == []
 

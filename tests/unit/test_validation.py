@@ -138,6 +138,8 @@ def test_chains_and_repeating_rounds_are_counted() -> None:
     assert cycles(steady, 20, 0.1, alone=True) == 9
     rounds = np.sort(np.concatenate([steady, steady + 1, steady + 13]))
     assert repeats(rounds, 20) == 9 and repeats(rounds, 13) == 0
+    loose = np.cumsum([12.0, 12.9, 12.4, 11.9, 12.6] * 4)
+    assert repeats(loose, 12.36) < 5 and repeats(loose, 12.36, jitter_s=0.37) == 19
     chance = np.cumsum(np.random.default_rng(1).exponential(10, 2000))
     assert max(repeats(chance, period) for period in range(2, 60)) < 5
 
