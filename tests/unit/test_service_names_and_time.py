@@ -33,6 +33,36 @@ def test_answers_rotate_through_the_whole_pool() -> None:
     assert {answer[0] for answer in given} == set(POOL)
 
 
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["uk.pool.ntp.org", "UK.pool.ntp.org", "devs.tplinkcloud.com", "no.example"]),
+            st.sampled_from(["A", "AAAA"]),
+            st.sampled_from(["10.0.0.2", "10.0.0.3"]),
+            st.integers(0, 65_535),
+            st.booleans(),
+        ),
+        max_size=25,
+    )
+)
+def test_a_message_that_is_packed_once_says_what_a_lookup_does(
+    asked: list[tuple[str, str, str, int, bool]],
+) -> None:
+    zone, other = pool_zone(), pool_zone()
+    for name, qtype, client, ident, down in asked:
+        for each in (zone, other):
+            each.down_names = {"b.example.net"} if down else set()
+        query = dns.query(ident, name, qtype)
+        rcode, records = other.lookup(name, qtype, client)
+        authority = () if records or rcode == dns.SERVFAIL else other.authority(name)
+        message = zone.respond(query, client)
+        assert message == dns.reply(query, records, rcode, authority=authority)
+        read = dns.answers(message)
+        assert dns.found(message, qtype)[:2] == (read.rcode, read.addresses(qtype))
+        if read.records:
+            assert dns.found(message, qtype)[2] == min(record.ttl for record in read.records)
+
+
 @given(st.lists(st.sampled_from(["10.0.0.2", "10.0.0.3"]), max_size=12))
 def test_what_others_ask_does_not_change_a_clients_answers(others: list[str]) -> None:
     alone, crowded = pool_zone(), pool_zone()

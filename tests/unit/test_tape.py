@@ -18,7 +18,7 @@ from testbed.models.device import TcpStack
 from testbed.simulation import tape as t
 from testbed.simulation.library import Library
 from testbed.simulation.plans import CLIENT, SERVER, Message, Plan, Stack, Steady
-from testbed.simulation.render import Frames, render
+from testbed.simulation.render import Frames, _put_ciphertext, render
 from testbed.simulation.tcp import play
 from tests.conftest import need
 
@@ -284,3 +284,44 @@ def test_time_and_order_survive_equal_moments() -> None:
         )
     frames = render(tape.take(S), BEGIN_US)
     assert np.array_equal(frames.exchange, np.arange(50)), "equal moments must keep the order of the tape"
+
+
+@given(st.integers(0, 99), st.lists(st.integers(1, 40), min_size=1, max_size=30))
+@settings(max_examples=60, deadline=None)
+def test_a_record_of_ciphertext_is_the_same_from_the_pool_however_it_is_cut(
+    place: int, cuts: list[int]
+) -> None:
+    """What the tape holds as a place in the pool goes out as if its bytes had been laid on the tape."""
+    pool = Random(7).randbytes(1000)
+    total = sum(cuts) + 5
+    record = b"\x17\x03\x03" + (total - 5).to_bytes(2, "big") + pool[place : place + total - 5]
+    out, begin = np.zeros(total, np.uint8), 0
+    for size in (*cuts, 5):
+        _put_ciphertext(out, begin, begin, size, place, total, np.frombuffer(pool, np.uint8))
+        begin += size
+    assert out.tobytes() == record
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["in-one-batch", "carried-over"])
+def test_ciphertext_is_taken_from_the_pool(late: bool) -> None:
+    """The same exchange, its two records in the pool and on the tape, rendered whole or in two batches."""
+    pool = Random(8).randbytes(20_000)
+    plan = Plan((Message(CLIENT, 300), Message(SERVER, 4000, MS)), rtt=44 * MS)
+    sides = [(300, 11), (4000, 77)]
+    told = []
+    for sealed in (False, True):
+        tape = t.Tape(pool)
+        script = Library(tape, SERVERS).make((plan,), plan, CLIENTS[0], LAN, WAN, 0)
+        payloads: list[t.Payload] = [
+            -1 - at if sealed else b"\x17\x03\x03" + (size - 5).to_bytes(2, "big") + pool[at : at + size - 5]
+            for size, at in sides
+        ]
+        tape.payload(b"something else lies first")
+        tape.plan(
+            S, t.NEVER, t.NEVER, 0, 1, script.number, 1, 2, 3, 4, 5, 443, 64, 0, 0, 0, 0,
+            *map(tape.payload, payloads), 300, 4000, 0, 0, 0, 0,
+        )  # fmt: skip
+        moments = [S + 3 * MS, 9 * S] if late else [9 * S]
+        told.append(records([render(tape.take(moment), BEGIN_US) for moment in moments]))
+    assert told[0] == told[1]
+    assert sum(len(frame) for _, frame in told[0]) > 4300
