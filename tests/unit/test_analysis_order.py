@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from testbed.analysis.order import by_number, distinct, group_rows, key_sums, median, quantiles, sums_at
 from testbed.analysis.tables import CELL
 
+ANY_TIME = settings(deadline=None)  # the first call may compile
 NUMBERS = st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1, max_size=60)
 PAIRS = st.lists(st.tuples(st.integers(-3, 3), st.integers(-(2**63), 2**63 - 1)), max_size=60)
 
 
+@ANY_TIME
 @given(PAIRS)
 def test_rows_are_numbered_by_what_they_hold_in_order_of_appearance(rows: list[tuple[int, int]]) -> None:
     columns = np.array(rows, np.int64).reshape(-1, 2)
@@ -23,6 +25,7 @@ def test_rows_are_numbered_by_what_they_hold_in_order_of_appearance(rows: list[t
     assert first.tolist() == [rows.index(row) for row in seen]
 
 
+@ANY_TIME
 @given(NUMBERS)
 def test_distinct_values_and_the_median_are_numpys(values: list[int]) -> None:
     array = np.array(values, np.int64)
@@ -30,12 +33,14 @@ def test_distinct_values_and_the_median_are_numpys(values: list[int]) -> None:
     assert median(array.astype(np.float64)) == np.median(array.astype(np.float64))
 
 
+@ANY_TIME
 @given(NUMBERS, st.lists(st.sampled_from([0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0]), min_size=1))
 def test_quantiles_are_numpys(values: list[int], shares: list[float]) -> None:
     array = np.array(values, np.float64)
     assert quantiles(array, shares) == np.quantile(array, shares).tolist()
 
 
+@ANY_TIME
 @given(st.lists(st.tuples(st.integers(-2, 5), st.integers(-(2**62), 2**62)), max_size=60))
 def test_amounts_are_added_at_their_places_exactly(rows: list[tuple[int, int]]) -> None:
     place, amount = (np.array(column, np.int64) for column in ([r[0] for r in rows], [r[1] for r in rows]))
@@ -44,6 +49,7 @@ def test_amounts_are_added_at_their_places_exactly(rows: list[tuple[int, int]]) 
     assert sums_at(place, amount, 6).tolist() == wrapped
 
 
+@ANY_TIME
 @given(st.lists(st.integers(0, 4), max_size=60))
 def test_sorting_by_number_is_stable(numbers: list[int]) -> None:
     order, starts = by_number(np.array(numbers, np.int64), 5)
