@@ -7,7 +7,7 @@ pcap records in order of time, and per frame what its label needs.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -16,6 +16,8 @@ from testbed.protocols.tls import RECORD_HEADER_BYTES
 from testbed.simulation import tape as t
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
 _DATAGRAM, _SEGMENT = 0, 1
@@ -80,7 +82,15 @@ def render(batch: t.Batch, begin_us: int) -> Frames:
     return Frames(out, at // 1000, label, exchange, received, lengths)
 
 
-@njit(cache=True, nogil=True)
+def _compiled(function: Callable[..., Any]) -> Any:
+    """Compile on the first call; kept for later processes where a folder can be written."""
+    try:
+        return njit(cache=True, nogil=True)(function)
+    except RuntimeError:  # Numba found no such folder: it compiles anew in each process
+        return njit(nogil=True)(function)
+
+
+@_compiled
 def _shown(plan, segment, after, until):  # type: ignore[no-untyped-def]
     """Return whether a segment of a plan is captured within the batch's span."""
     when = plan[t.P_AT] + segment[t.S_AT]
@@ -89,7 +99,7 @@ def _shown(plan, segment, after, until):  # type: ignore[no-untyped-def]
     return not (segment[t.S_DELAYED] and when > plan[t.P_ACK_CUT])
 
 
-@njit(cache=True, nogil=True)
+@_compiled
 def _count(after, until, datagrams, plans, rows, starts):  # type: ignore[no-untyped-def]
     total = 0
     for i in range(datagrams.shape[0]):
@@ -104,7 +114,7 @@ def _count(after, until, datagrams, plans, rows, starts):  # type: ignore[no-unt
     return total
 
 
-@njit(cache=True, nogil=True)
+@_compiled
 def _place(after, until, datagrams, plans, rows, starts, kind, record, row, at):  # type: ignore[no-untyped-def]
     n = 0
     for i in range(datagrams.shape[0]):
@@ -120,7 +130,7 @@ def _place(after, until, datagrams, plans, rows, starts, kind, record, row, at):
                 n += 1
 
 
-@njit(cache=True, nogil=True)
+@_compiled
 def _option_length(option, options, option_starts):  # type: ignore[no-untyped-def]
     if option == t.NO_OPTIONS:
         return 0
@@ -129,7 +139,7 @@ def _option_length(option, options, option_starts):  # type: ignore[no-untyped-d
     return options[option_starts[option]]
 
 
-@njit(cache=True, nogil=True)
+@_compiled
 def _measure(kind, record, row, datagrams, plans, rows, options, option_starts, lengths):  # type: ignore[no-untyped-def]
     for i in range(kind.shape[0]):
         if kind[i] == _DATAGRAM:
@@ -148,20 +158,20 @@ def _measure(kind, record, row, datagrams, plans, rows, options, option_starts, 
             )
 
 
-@njit(cache=True, nogil=True)
+@_compiled
 def _put(out, at, value, size):  # type: ignore[no-untyped-def]
     """Write an integer, big-endian."""
     for k in range(size):
         out[at + k] = (value >> (8 * (size - 1 - k))) & 255
 
 
-@njit(cache=True, nogil=True)
+@_compiled
 def _put_little(out, at, value):  # type: ignore[no-untyped-def]
     for k in range(4):
         out[at + k] = (value >> (8 * k)) & 255
 
 
-@njit(cache=True, nogil=True)
+@_compiled
 def _sum(out, begin, end):  # type: ignore[no-untyped-def]
     """Return the one's complement sum of bytes (RFC 1071), unfolded."""
     total = np.int64(0)
@@ -174,14 +184,14 @@ def _sum(out, begin, end):  # type: ignore[no-untyped-def]
     return total
 
 
-@njit(cache=True, nogil=True)
+@_compiled
 def _fold(total):  # type: ignore[no-untyped-def]
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return ~total & 0xFFFF
 
 
-@njit(cache=True, nogil=True)
+@_compiled
 def _ip(out, at, total_length, ident, flags, ttl, protocol, source, destination, alert):  # type: ignore[no-untyped-def]
     """Write an IPv4 header with its checksum; return its length."""
     words = 6 if alert else 5
@@ -200,14 +210,14 @@ def _ip(out, at, total_length, ident, flags, ttl, protocol, source, destination,
     return words * 4
 
 
-@njit(cache=True, nogil=True)
+@_compiled
 def _pseudo(source, destination, protocol, length):  # type: ignore[no-untyped-def]
     return (
         (source >> 16) + (source & 0xFFFF) + (destination >> 16) + (destination & 0xFFFF) + protocol + length
     )
 
 
-@njit(cache=True, nogil=True)
+@_compiled
 def _write_datagram(out, at, length, d, arena):  # type: ignore[no-untyped-def]
     protocol = d[t.D_META] & 255
     _put(out, at, d[t.D_DST_MAC], 6)
@@ -242,13 +252,13 @@ def _write_datagram(out, at, length, d, arena):  # type: ignore[no-untyped-def]
             _put(out, body + 2, _fold(_sum(out, body, body + size)), 2)
 
 
-@njit(cache=True, nogil=True)
+@_compiled
 def _put_payload(out, at, begin, size, arena):  # type: ignore[no-untyped-def]
     for k in range(size):
         out[at + k] = arena[begin + k]
 
 
-@njit(cache=True, nogil=True)
+@_compiled
 def _put_ciphertext(out, at, begin, size, place, total, pool):  # type: ignore[no-untyped-def]
     """Write `size` bytes, from `begin` on, of a TLS record of `total` bytes (its body is in the pool)."""
     body = total - RECORD_HEADER_BYTES
@@ -264,7 +274,7 @@ def _put_ciphertext(out, at, begin, size, place, total, pool):  # type: ignore[n
         out[at + k] = pool[place + begin + k - RECORD_HEADER_BYTES]
 
 
-@njit(cache=True, nogil=True)
+@_compiled
 def _write_segment(out, at, length, plan, segment, options, option_starts, arena, pool):  # type: ignore[no-untyped-def]
     side = segment[t.S_SIDE]
     if side == 0:
@@ -332,7 +342,7 @@ def _write_segment(out, at, length, plan, segment, options, option_starts, arena
     _put(out, body + 16, _fold(check), 2)
 
 
-@njit(cache=True, nogil=True)
+@_compiled
 def _write(  # type: ignore[no-untyped-def]
     kind, record, row, at, lengths, offsets, datagrams, plans, rows, options, option_starts, arena, pool,
     begin_us, out, label, exchange, received,

@@ -181,3 +181,14 @@ def test_a_kernel_takes_contiguous_arrays_only() -> None:
     events = np.zeros(10)
     with pytest.raises(ValueError, match="contiguous"):
         chains.link(events[::2], 1.0, 0.1, np.zeros(5, np.int64))
+
+
+@pytest.mark.slow
+def test_the_simulation_plays_where_no_folder_can_keep_what_was_compiled() -> None:
+    # A locator for notebooks alone finds no folder for our files, as if none could be written.
+    environment = {**os.environ, "NUMBA_CACHE_LOCATOR_CLASSES": "numba.core.caching._IPythonCacheLocator"}
+    script = "from testbed.simulation import render; print(render._put.stats.cache_path)"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=120, env=environment
+    )
+    assert (done.returncode, done.stdout) == (0, "None\n"), done.stderr
