@@ -3,9 +3,10 @@
 Each planted period with at least `FEWEST_CYCLES` cycles in the labels must be among those found for
 its device and protocol, within 1 %. Periods whose steps vary by more than that (a jitter) are told,
 not demanded. A period that was found but not planted may still be true: retries and timeouts make
-rhythms that no single parameter names. It is, if the events that the labels give to one habit (or to
-one service of it) repeat with that period at least five times on end, all of them, each within 1 % or
-twice the jitter that was found with it; otherwise it is false. ARP follows the device's other
+rhythms that no single parameter names. It is, if what the labels give to one habit (its exchanges, those
+with one service, or the bursts of its frames) repeats with that period at least five times on end, all
+of it, each within 1 % or twice the jitter that was found with it, a beat left out now and then;
+otherwise it is false. ARP follows the device's other
 traffic, so a strict period of that is true of it too. A period that the labels of no habit repeat,
 such as the mean of two habits' waits, is false.
 """

@@ -218,13 +218,14 @@ class Played:
         first = np.ones(len(order), bool)
         first[1:] = (device[1:] != device[:-1]) | (exchange[1:] != exchange[:-1])
         begins = np.sort(order[first])
-        begins = begins[labels.direction.mask("sent")[begins]]
+        self._sent = labels.direction.mask("sent")
+        begins = begins[self._sent[begins]]
         self._labels = labels
         self._begins = begins[np.argsort(labels.time_ns[begins], kind="stable")]
 
     def times(self, device: str, protocol: str, habit: str | None = None) -> list[NDArray[np.float64]]:
-        """Return the starts (s) of a device's exchanges by a protocol: of one habit, or of each habit,
-        and of each service of it.
+        """Return the starts (s) of a device's exchanges by a protocol: of one habit, or of each habit and
+        of each service of it, and then the bursts of each habit's frames, which its kernel may send again.
         """
         labels, begins = self._labels, self._begins
         mine = begins[(labels.device.mask(device) & labels.protocol.mask(protocol))[begins]]
@@ -238,6 +239,8 @@ class Played:
                 self._times(its[labels.service.codes[its] == service])
                 for service in np.unique(labels.service.codes[its]).tolist()
             ]
+            sent = self._sent & labels.device.mask(device) & labels.protocol.mask(protocol)
+            out.append(self._times(np.flatnonzero(sent & (labels.behaviour.codes == behaviour))))
         return out
 
     def _times(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -271,13 +274,25 @@ def repeats(times: NDArray[np.float64], period_s: float, jitter_s: float = 0.0) 
     Or within twice the jitter that is claimed for the period, which may be `MOST_JITTER` of it.
 
     A round of retries has several events (lookup, again after a second, again after twelve); it
-    repeats if each event has its like a period later, m events on.
+    repeats if each event has its like a period later, m events on. One that leaves out a beat now and
+    then repeats too, if most of its steps are single ones.
     """
     slack_s = max(SAME * period_s, 2 * min(jitter_s, MOST_JITTER * period_s))
     best = 0
     for m in range(1, min(MOST_IN_ROUND, len(times) - 1) + 1):
         same = np.abs(times[m:] - times[:-m] - period_s) <= slack_s
-        ends = np.flatnonzero(np.diff(np.concatenate([[0], same.astype(np.int8), [0]])))
-        if len(ends):
-            best = max(best, int(np.diff(ends)[::2].max()) // m)
+        for first, until in _stretches(same):
+            best = max(best, (until - first) // m)
+    steps = np.diff(times)
+    single = np.abs(steps - period_s) <= slack_s
+    for first, until in _stretches(single | (np.abs(steps - 2 * period_s) <= slack_s)):
+        beats = int(single[first:until].sum())
+        if 2 * beats > until - first:
+            best = max(best, beats)
     return best
+
+
+def _stretches(true: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """Return (first, until) of each stretch on which all is true."""
+    ends = np.flatnonzero(np.diff(np.concatenate([[0], true.astype(np.int8), [0]])))
+    return list(zip(ends[::2].tolist(), ends[1::2].tolist(), strict=True))

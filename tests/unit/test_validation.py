@@ -138,6 +138,9 @@ def test_chains_and_repeating_rounds_are_counted() -> None:
     assert cycles(steady, 20, 0.1, alone=True) == 9
     rounds = np.sort(np.concatenate([steady, steady + 1, steady + 13]))
     assert repeats(rounds, 20) == 9 and repeats(rounds, 13) == 0
+    skips = np.cumsum(np.tile([10.0, 10.0, 20.0], 8))
+    assert repeats(skips, 10) == 15 and repeats(skips, 40) >= 5 and repeats(skips, 5) == 0
+    assert repeats(np.cumsum(np.tile([10.0, 20.0, 20.0], 8)), 10) < 5  # most beats are left out
     loose = np.cumsum([12.0, 12.9, 12.4, 11.9, 12.6] * 4)
     assert repeats(loose, 12.36) < 5 and repeats(loose, 12.36, jitter_s=0.37) == 19
     chance = np.cumsum(np.random.default_rng(1).exponential(10, 2000))
