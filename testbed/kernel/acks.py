@@ -41,7 +41,9 @@ class AckState(NamedTuple):
         """Return the state when so much time has passed."""
         if self.heard_ns == LONG_AGO:
             return self
-        return self._replace(heard_ns=(self.heard_ns - passed_ns) // _JIFFY_NS * _JIFFY_NS)
+        interactive, quick, ato_ns, segment, last_size, heard_ns = self
+        heard_ns = (heard_ns - passed_ns) // _JIFFY_NS * _JIFFY_NS
+        return AckState(interactive, quick, ato_ns, segment, last_size, heard_ns)
 
     def rested(self) -> AckState:
         """Return the state after a pause longer than the retransmission time: it will be quick again."""

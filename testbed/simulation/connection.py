@@ -330,7 +330,7 @@ class Connection:
             down if down.__class__ is int else tape.payload(down), up_bytes, down_bytes,
             self.client_stamp, self.server_stamp, self.server_sent, self.client_sent,
         )  # fmt: skip
-        return tape.packed_plan(row)
+        return tape.plan(row)
 
     def _adopt(self, course: Course) -> None:
         """Move the connection's counters past a plan; its delayed ACK yields to the next words."""

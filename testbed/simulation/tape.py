@@ -98,6 +98,7 @@ _DATAGRAM = Struct(f"{DATAGRAM_COLUMNS}q")
 _PLAN = Struct(f"{PLAN_COLUMNS}q")
 _NUMBER = Struct("q")
 pack_plan = _PLAN.pack
+"""Packs the columns of a plan record (`P_`, in their order)."""
 
 
 class Tape:
@@ -153,11 +154,7 @@ class Tape:
             )  # fmt: skip
             arena += data
 
-    def plan(self, *columns: int) -> int:
-        """Add a plan record (the `P_` columns); return its number."""
-        return self.packed_plan(pack_plan(*columns))
-
-    def packed_plan(self, row: bytes) -> int:
+    def plan(self, row: bytes) -> int:
         """Add a plan record, packed by `pack_plan`; return its number."""
         self._plans += row
         number = self._next_plan

@@ -79,12 +79,12 @@ class Deck:
         )
         sizes = [sum(m.size for m in plan.messages if m.side == side) for side in (CLIENT, SERVER)]
         up, down = (tape.payload(rng.randbytes(size)) for size in sizes)
-        return tape.plan(
+        return tape.plan(t.pack_plan(
             self.now, t.NEVER, t.NEVER, rng.randrange(3), rng.randrange(9), script.number,
             0x0200_5E00_0001, 0x0200_5E00_0002, 0xC0A8_0101, 0xC612_0001, rng.randrange(1024, 65_536), 443,
             64 | 50 << 8, rng.getrandbits(32), rng.getrandbits(32), rng.getrandbits(16), rng.getrandbits(16),
             up, down, *sizes, rng.getrandbits(31), rng.getrandbits(31), self.now - S, self.now - S,
-        )  # fmt: skip
+        ))  # fmt: skip
 
 
 def records(frames: Sequence[Frames]) -> list[tuple[int, bytes]]:
@@ -139,10 +139,10 @@ def test_nothing_before_the_capture_is_rendered_even_after_an_early_batch() -> N
         play(PLANS[0], CLIENTS[0], SERVERS, Steady(LAN, WAN, WAN), 0, 1 << 61), CLIENTS[0], SERVERS
     )
     up, down = tape.payload(bytes(300)), tape.payload(bytes(4000))
-    tape.plan(
+    tape.plan(t.pack_plan(
         -60 * MS, t.NEVER, t.NEVER, 0, 1, script.number, 1, 2, 3, 4, 5, 6, 64, 0, 0, 0, 0, up, down, 300,
         4000, 0, 0, -S, -S,
-    )  # fmt: skip
+    ))  # fmt: skip
     early = render(tape.take(-70 * MS), BEGIN_US)
     late = render(tape.take(S), BEGIN_US)
     assert len(early.label) == 0
@@ -237,10 +237,10 @@ def test_scapy_reads_the_options_that_the_stacks_offer() -> None:
         library = Library(tape, SERVERS)
         script = library.make(("x",), PLANS[0], client, LAN, WAN, 0)
         up, down = tape.payload(bytes(300)), tape.payload(bytes(4000))
-        tape.plan(
+        tape.plan(t.pack_plan(
             0, t.NEVER, t.NEVER, 0, 1, script.number, 1, 2, 3, 4, 5, 443, 64, 7, 9, 0, 0, up, down, 300, 4000,
             1000, 2000, -t.NEVER, -t.NEVER,
-        )  # fmt: skip
+        ))  # fmt: skip
         segments: list[Any] = [Ether(frame)[TCP] for _, frame in records([render(tape.take(S), BEGIN_US)])]
         offers = [(client, segments[0]), (SERVERS, segments[1])]
         assert [str(s.flags) for _, s in offers] == ["S", "SA"]
@@ -317,10 +317,10 @@ def test_ciphertext_is_taken_from_the_pool(late: bool) -> None:
             for size, at in sides
         ]
         tape.payload(b"something else lies first")
-        tape.plan(
+        tape.plan(t.pack_plan(
             S, t.NEVER, t.NEVER, 0, 1, script.number, 1, 2, 3, 4, 5, 443, 64, 0, 0, 0, 0,
             *map(tape.payload, payloads), 300, 4000, 0, 0, 0, 0,
-        )  # fmt: skip
+        ))  # fmt: skip
         moments = [S + 3 * MS, 9 * S] if late else [9 * S]
         told.append(records([render(tape.take(moment), BEGIN_US) for moment in moments]))
     assert told[0] == told[1]
