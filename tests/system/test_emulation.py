@@ -271,7 +271,7 @@ def test_the_shell_gives_mininets_command_line_and_keeps_the_capture(tmp_path: P
         listening = threading.Thread(target=lambda: said.extend(iter(child.stdout.readline, "")))
         listening.start()
         limit = time.monotonic() + 60  # in real time the devices associate, ask for leases, and talk
-        while time.monotonic() < limit and "REACHABLE" not in "".join(said):
+        while time.monotonic() < limit and not re.search("eth0.* REACHABLE", "".join(said)):
             child.stdin.write("router ip -brief address\nrouter ip neigh\n")
             child.stdin.flush()
             time.sleep(1)
