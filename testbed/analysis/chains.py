@@ -40,6 +40,9 @@ LEAST_CHANGE, FEWEST_CHANGES, ONE_WAY = 0.001, 10, 0.85
 before, and nearly all are longer (or nearly all shorter): a ramp, perhaps again and again."""
 CLEAR_TREND = 6.0
 """t statistic from which on the steps of a chain have a trend."""
+JOINED = 0.75
+"""A half (or third) of a period is meant when its longest chain is more than this share of twice (thrice) as
+long: nearly all of its beats are there."""
 CANDIDATES = 3
 """Peaks in the distribution of lags that are tried for each tolerance."""
 
@@ -318,6 +321,25 @@ def best_period(times: NDArray[np.float64], limit: float, found: NDArray[np.floa
 
 
 @kernel
+def find_finer(times: NDArray[np.float64], found: NDArray[np.float64], work: Work) -> None:
+    """Give `found` a half or a third of its period where that joins its chains into a longer one.
+
+    A sample in which something else prevails may show every second or third beat only.
+    """
+    _, _, _, small, _, before, length, final = work
+    whole, part = small[5], small[6]
+    follow(times, found[PERIOD], found[TOLERANCE], before, length, final, whole)
+    for parts in (2, 3):
+        if whole[PERIOD] < parts * SHORTEST_S:
+            break
+        follow(times, whole[PERIOD] / parts, found[TOLERANCE], before, length, final, part)
+        sharp = part[JITTER] < SHARP * found[TOLERANCE] * part[PERIOD]  # else it mixes unequal steps
+        if sharp and part[LONGEST] > JOINED * parts * whole[LONGEST] and part[LOG_P] < whole[LOG_P]:
+            found[PERIOD] = part[PERIOD]
+            break
+
+
+@kernel
 def find_schedules(
     times: NDArray[np.float64],
     starts: NDArray[np.int64],
@@ -345,6 +367,7 @@ def find_schedules(
                 break
             if not best_period(left[:n], limit, trial, work):
                 break
+            find_finer(left[:n], trial, work)
             follow(left[:n], trial[PERIOD], trial[TOLERANCE], before, length, final, trial)
             if trial[STEPS] < LEAST_STEPS or trial[LONGEST] < LEAST_STEPS or trial[LOG_P] > limit:
                 break
@@ -363,5 +386,5 @@ def workspace(longest: int) -> Work:
     """Return arrays for `find_schedules` on series of up to `longest` events, for one thread."""
     lags = max(SAMPLE * REACH, FEW * FEW_REACH)
     events = (np.empty(longest + 1, np.int64) for _ in range(3))
-    small = np.zeros((5, COLUMNS))
+    small = np.zeros((7, COLUMNS))
     return np.empty(longest + 1), np.empty(lags), np.empty(lags), small, np.empty(BUCKETS, np.int64), *events

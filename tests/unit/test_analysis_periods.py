@@ -147,6 +147,19 @@ def test_lookups_on_the_lattice_of_another_schedule_are_no_schedules_of_their_ow
     assert [(row.protocol, round(row.period_s)) for row in rows] == [("DNS", 300)]
 
 
+def test_a_sample_full_of_something_else_does_not_double_a_period() -> None:
+    minutes = np.arange(0, 10_800, 61.0)
+    noise = np.random.default_rng(5).uniform(3_600, 7_200, 300)
+    times = np.sort(np.concatenate([minutes, noise]))
+    found, work = np.zeros(c.COLUMNS), c.workspace(len(times))
+    found[c.PERIOD], found[c.TOLERANCE] = 122.0, 0.003
+    c.find_finer(times, found, work)
+    assert found[c.PERIOD] == pytest.approx(61.0, rel=1e-4)
+    found[c.PERIOD] = 61.0
+    c.find_finer(times, found, work)
+    assert found[c.PERIOD] == 61.0
+
+
 def test_a_cycle_of_retries_that_falls_into_step_is_one_schedule(tmp_path: Path) -> None:
     """Seen of a Google Home behind a router without an upstream."""
     query = b"\0\1\1\0\0\1\0\0\0\0\0\0" + b"\x01a\0\0\1\0\1"
