@@ -61,7 +61,8 @@ def render(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     world.filters.update(size=size, every=every, number=lambda value: f"{value:,}")
-    data = content(analysis)
+    colours = {"colours": COLOURS, "whole_colours": WHOLE_COLOURS, "sent": SENT, "received": RECEIVED}
+    data = content(analysis) | colours
     captures = [Path(name).name for name in analysis.captures]
     return world.from_string((shipped / "report.html.j2").read_text(encoding="utf-8")).render(
         title=title
@@ -72,9 +73,7 @@ def render(
         sentences=sentences(analysis),
         glance=glance(analysis, data["devices"]),
         data=data,
-        json=_embedded(
-            data | {"colours": COLOURS, "whole_colours": WHOLE_COLOURS, "sent": SENT, "received": RECEIVED}
-        ),
+        json=_embedded(data),
         matrix=_matrix(analysis, data["devices"]),
         outline=outline(),
         width=WIDTH,
